@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vkey_server::store::{Behind, RestoreError, StoreError, restore};
+use vkey_server::store::{Behind, Contradiction, RestoreError, StoreError, restore};
 
 use super::backup::shown;
 use super::store::StoreFailure;
@@ -60,6 +60,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
             }
             Ok(Exit::Refused)
         }
+        Err(RestoreError::Contradiction(found)) => {
+            out.note("nothing was restored: the backup contradicts another copy");
+            out.note(args.contradiction_line(&found));
+            Ok(Exit::Refused)
+        }
         Err(error) => Err(args.failure(error)),
     }
 }
@@ -69,15 +74,30 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
 impl Args {
     fn behind_line(&self, behind: &Behind) -> String {
         let Behind { copy, chain, anchored, lacking, first } = behind;
-        let copy = match self.copy.contains(copy) {
-            true => escape_line(&copy.to_string_lossy()),
-            false => "the store".to_owned(),
-        };
+        let copy = self.name(copy);
         format!(
             "chain {}: {copy} has seen an anchor for {anchored} records, and the backup lacks {lacking} of them; the \
              first is record {first}",
             escape_word(chain)
         )
+    }
+
+    fn contradiction_line(&self, found: &Contradiction) -> String {
+        let Contradiction { copy, chain, records } = found;
+        let copy = self.name(copy);
+        format!(
+            "chain {}: the anchors for {records} records differ between the backup and {copy}; `vkey audit verify` \
+             says which of their logs verifies",
+            escape_word(chain)
+        )
+    }
+
+    /// The copy, or the store that would be replaced.
+    fn name(&self, copy: &PathBuf) -> String {
+        match self.copy.contains(copy) {
+            true => escape_line(&copy.to_string_lossy()).to_string(),
+            false => "the store".to_owned(),
+        }
     }
 
     fn failure(&self, error: RestoreError) -> Error {
@@ -90,7 +110,9 @@ impl Args {
             RestoreError::Beside(path) => NotRestored::Beside(path).into(),
             RestoreError::Replaced(error) => NotRestored::Replaced(store(error)).into(),
             RestoreError::Copy(path, error) => self.copy_failure(&path, error).into(),
-            RestoreError::Behind(_) => store(StoreError::Damaged).into(),
+            RestoreError::Behind(_) | RestoreError::Contradiction(_) => {
+                store(StoreError::Damaged).into()
+            }
         }
     }
 

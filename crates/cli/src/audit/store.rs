@@ -34,6 +34,7 @@ impl Failure for StoreFailure {
             StoreError::File(..)
             | StoreError::Locked(_)
             | StoreError::Busy
+            | StoreError::Interrupted
             | StoreError::Timer(_)
             | StoreError::Sqlite(_) => Exit::Environment,
         }

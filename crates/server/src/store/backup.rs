@@ -38,6 +38,19 @@ pub enum RestoreError {
     Copy(PathBuf, StoreError),
     /// Other copies have seen anchors for records that the backup lacks.
     Behind(Vec<Behind>),
+    /// An anchor that another copy has seen is not that of the backup.
+    Contradiction(Contradiction),
+}
+
+/// An anchor that counts as many records in a backup and in another copy, and is for different ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The other copy.
+    pub copy: PathBuf,
+    /// The id of the chain.
+    pub chain: String,
+    /// The number of records that the anchor counts.
+    pub records: u64,
 }
 
 /// A chain of which a backup lacks records, although another copy has seen an anchor that counts them.
@@ -115,14 +128,21 @@ fn fill(
     let mut new = copy(&from.db, part).map_err(RestoreError::of_copying)?;
     schema::migrate(&mut new).map_err(RestoreError::of_copying)?;
     let mut behind = Vec::new();
+    let mut check = |copy: &Connection, path: &Path| {
+        behind.extend(compare(&new, copy, path)?);
+        contradiction(&new, copy, path)
+    };
+    let mut contradictions = Vec::new();
     if holds_anything(store) {
-        behind = Reader::open_earlier(store)
-            .and_then(|old| compare(&new, &old.db, store))
-            .map_err(RestoreError::Replaced)?;
+        let seen = Reader::open_earlier(store).and_then(|old| check(&old.db, store));
+        contradictions.push(seen.map_err(RestoreError::Replaced)?);
     }
     for path in copies {
-        let seen = Reader::open_earlier(path).and_then(|copy| compare(&new, &copy.db, path));
-        behind.extend(seen.map_err(|error| RestoreError::Copy(path.clone(), error))?);
+        let seen = Reader::open_earlier(path).and_then(|copy| check(&copy.db, path));
+        contradictions.push(seen.map_err(|error| RestoreError::Copy(path.clone(), error))?);
+    }
+    if let Some(contradiction) = contradictions.into_iter().flatten().next() {
+        return Err(RestoreError::Contradiction(contradiction));
     }
     if !behind.is_empty() {
         return Err(RestoreError::Behind(behind));
@@ -195,6 +215,29 @@ fn compare(backup: &Connection, copy: &Connection, path: &Path) -> Result<Vec<Be
         }
     }
     Ok(behind)
+}
+
+/// The first anchor of a copy that counts other records than that of a backup for as many.
+fn contradiction(
+    backup: &Connection,
+    copy: &Connection,
+    path: &Path,
+) -> Result<Option<Contradiction>, StoreError> {
+    let mut seen = copy.prepare(
+        "SELECT name, records, last FROM anchors JOIN chains ON id = chain ORDER BY name, records",
+    )?;
+    let mut has = backup.prepare(
+        "SELECT 1 FROM anchors JOIN chains ON id = chain WHERE name = ?1 AND records = ?2 AND last <> ?3",
+    )?;
+    let mut rows = seen.query(())?;
+    while let Some(row) = rows.next()? {
+        let (chain, records): (String, i64) = (row.get(0)?, row.get(1)?);
+        if has.exists((&chain, records, row.get::<_, String>(2)?))? {
+            let (copy, records) = (path.to_owned(), unsigned(records));
+            return Ok(Some(Contradiction { copy, chain, records }));
+        }
+    }
+    Ok(None)
 }
 
 // === impl Held ===
@@ -297,6 +340,11 @@ impl fmt::Display for RestoreError {
                 f.write_str("the backup is behind another copy, so nothing was restored")?;
                 chains.iter().try_for_each(|behind| write!(f, "; {behind}"))
             }
+            Self::Contradiction(Contradiction { copy, chain, records }) => write!(
+                f,
+                "the backup contradicts {}: their anchors for {records} records of chain {chain} differ",
+                copy.display()
+            ),
         }
     }
 }
@@ -439,6 +487,22 @@ mod tests {
         assert_eq!(fs::metadata(folder.path("b")).unwrap().permissions().mode() & 0o777, 0o600);
         let names: Vec<_> = folder.files().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b"], "no other file is left");
+    }
+
+    #[test]
+    fn a_backup_whose_anchor_is_for_other_records_is_refused() {
+        let folder = Folder::with(some(0..5).chain([anchor("c", 5)]));
+        folder.backup("a", "b");
+        let Item::Anchor(mut other, line) = anchor("c", 5) else { unreachable!() };
+        other.last = "other".to_owned();
+        folder.push("d", some(0..4).chain([Item::Anchor(other, line)]));
+        for copies in [&[][..], &["d"]] {
+            let store = if copies.is_empty() { "d" } else { "a" };
+            let error = folder.refused("b", store, copies);
+            let RestoreError::Contradiction(found) = &error else { panic!("{error}") };
+            let expected = (folder.path("d"), "c", 5);
+            assert_eq!((found.copy.clone(), found.chain.as_str(), found.records), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reader, StoreError, alerts, counters, integer, unsigned};
+use super::{Id, Reader, StoreError, alerts, counters, integer, unsigned};
 
 /// What the store comes to, all of it at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl Reader {
         // One transaction, so that the numbers are of one time.
         let db = self.db.unchecked_transaction()?;
         let latest: Option<i64> =
-            db.query_row("SELECT max(ts) FROM records", (), |row| row.get(0))?;
+            db.query_row("SELECT max(id) FROM records", (), |row| row.get(0))?;
         let mut measures = Measures {
             counters: counters::all(&db)?.into_iter().collect(),
-            latest_micros: latest.map(unsigned),
+            latest_micros: latest.map(|id| Id(id).micros()),
             undelivered: alerts::count_undelivered(&db, now_secs)?,
             ..Measures::default()
         };

@@ -9,7 +9,9 @@ mod backup;
 mod chains;
 mod counters;
 mod files;
+mod filter;
 mod findings;
+mod id;
 mod measures;
 mod positions;
 mod query;
@@ -19,6 +21,7 @@ mod thresholds;
 mod totals;
 mod usage;
 mod watch;
+mod words;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -34,16 +37,16 @@ use vkey::audit::Anchor;
 use crate::clock::now_secs;
 
 pub use alerts::{Alert, AlertKind, DELIVERED_FOR_SECS};
-pub use backup::{Behind, Content, RestoreError, backup, restore};
+pub use backup::{Behind, Content, Contradiction, RestoreError, backup, restore};
+pub use filter::{Cursor, Filter, Status};
+use id::Id;
 pub use measures::Measures;
 pub use positions::Position;
-pub use query::{
-    ChainState, Cursor, Filter, FindingRow, Found, Gap, Overview, Reader, Status, StoredRecord,
-};
+pub use query::{ChainState, FindingRow, Found, Gap, Overview, Reader, StoredRecord};
 pub use record::{Place, Record, TokenCounts};
 pub use thresholds::{InvalidThreshold, Thresholds};
 pub(crate) use totals::REQUESTS;
-pub use usage::{By, Usage, UsageFilter, UsageRow};
+pub use usage::{By, Usage, UsageFilter, UsageRow, UsedKey};
 
 /// How long a statement waits for another process, e.g. one that makes a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,6 +133,8 @@ pub enum StoreError {
     Foreign,
     /// Another process keeps it from being read or written, for longer than 10 s.
     Busy,
+    /// The question took too long: see [`Reader::interrupt_when`].
+    Interrupted,
     /// The writer has no timer.
     Timer(io::Error),
     /// SQLite reports an error.
@@ -220,7 +225,7 @@ impl Store {
         let too_old = match self.retention.max_age_secs {
             Some(age) => {
                 let before = now_secs.saturating_sub(age).saturating_mul(1_000_000);
-                self.delete("WHERE ts < ?2 ORDER BY ts", integer(before), MAX_PRUNED)?
+                self.delete(Id::first(before), MAX_PRUNED)?
             }
             None => 0,
         };
@@ -228,7 +233,7 @@ impl Store {
         let excess = self.records.saturating_sub(most);
         let is_full = excess > most / SLACK || (excess > 0 && most < SLACK);
         let count = if is_full { excess.min(MAX_PRUNED) } else { 0 };
-        let too_many = self.delete("WHERE ts >= ?2 ORDER BY ts", 0, count)?;
+        let too_many = self.delete(Id::LAST, count)?;
         let hour = i64::try_from(now_secs / 3600).unwrap_or(i64::MAX);
         self.db
             .prepare_cached("DELETE FROM hours WHERE hour < ?1")?
@@ -236,16 +241,19 @@ impl Store {
         Ok(too_old + too_many)
     }
 
-    fn delete(&mut self, which: &str, value: i64, count: u64) -> Result<u64, StoreError> {
+    /// Deletes the first records before one, up to a number.
+    fn delete(&mut self, Id(before): Id, count: u64) -> Result<u64, StoreError> {
         if count == 0 {
             return Ok(0);
         }
-        let sql = format!(
-            "DELETE FROM records WHERE id IN (SELECT id FROM records INDEXED BY records_ts {which} LIMIT ?1)"
-        );
         let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let deleted = db.prepare_cached(&sql)?.execute(params![integer(count), value])?;
-        let deleted = u64::try_from(deleted).unwrap_or(u64::MAX);
+        let which = params![before, integer(count)];
+        let first = "SELECT id FROM records WHERE id < ?1 ORDER BY id LIMIT ?2";
+        for (table, id) in [("words", "rowid"), ("records", "id")] {
+            db.prepare_cached(&format!("DELETE FROM {table} WHERE {id} IN ({first})"))?
+                .execute(which)?;
+        }
+        let deleted = db.changes();
         counters::add(&db, "pruned", deleted)?;
         db.commit()?;
         self.records = self.records.saturating_sub(deleted);
@@ -257,16 +265,17 @@ impl Store {
         let db = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut statement = db.prepare_cached(INSERT)?;
         let (mut totals, mut stored, mut doubled) = (totals::Totals::default(), 0, 0);
-        let mut seen = watch::Seen::default();
+        let (mut seen, mut words) = (watch::Seen::default(), words::Words::default());
         for item in batches.iter().flat_map(|batch| &batch.items) {
             match item {
                 Item::Record(record) => match insert(&mut statement, &db, chains, record)? {
-                    true => {
+                    Some(id) => {
                         totals.add(record);
+                        words.add(id, record);
                         watch.see(&mut seen, record, now_secs);
                         stored += 1;
                     }
-                    false => doubled += 1,
+                    None => doubled += 1,
                 },
                 Item::Anchor(anchor, line) => {
                     let is_new = chains.take_anchor(&db, anchor, line)?;
@@ -278,6 +287,7 @@ impl Store {
             }
         }
         chains.save(&db)?;
+        words.save(&db)?;
         totals.save(&db)?;
         counters::add(&db, "records", stored)?;
         counters::add(&db, "doubled", doubled)?;
@@ -293,17 +303,17 @@ impl Store {
 }
 
 /// Writes a record.
-const INSERT: &str = "INSERT INTO records (ts, failed, decision, reason, tenant, key, user, model, tool, method, path,
+const INSERT: &str = "INSERT INTO records (id, failed, decision, reason, tenant, key, user, model, tool, method, path,
         code, request_id, tokens, cost, verdict, anomaly, chain, seq, line)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
 
-/// Writes a record. Returns whether it is new.
+/// Writes a record. Returns its id; `None` if it was taken before.
 fn insert(
     insert: &mut Statement<'_>,
     db: &Connection,
     chains: &mut chains::Chains,
     record: &Record,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Id>, StoreError> {
     let place = record.link.as_ref().filter(|place| place.seq <= MAX_SEQ);
     if let (Some(Place { chain, seq, .. }), None) = (&record.link, place) {
         let text = "the number of the record is too large";
@@ -312,12 +322,14 @@ fn insert(
     let chain = match place {
         None => None,
         Some(place) => match chains.take(db, place, record.ts_micros)? {
-            None => return Ok(false),
+            None => return Ok(None),
             chain => chain,
         },
     };
+    let id = Id::free(db, record.ts_micros)?;
+    let Id(number) = id;
     insert.execute(params![
-        integer(record.ts_micros),
+        number,
         record.is_failed,
         record.decision,
         record.reason,
@@ -338,7 +350,7 @@ fn insert(
         place.map(|place| integer(place.seq)),
         record.line,
     ])?;
-    Ok(true)
+    Ok(Some(id))
 }
 
 /// Refuses a file that is no store before anything of it is changed. An empty one becomes a store.
@@ -406,6 +418,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::NotADatabase) => Self::Foreign,
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::OperationInterrupted) => Self::Interrupted,
             _ => Self::Sqlite(error),
         }
     }
@@ -427,6 +440,9 @@ impl fmt::Display for StoreError {
             Self::Damaged => f.write_str("the store is damaged; restore a backup"),
             Self::Foreign => f.write_str("the file is not a store of vkey"),
             Self::Busy => f.write_str("another process uses the store; wait until it has ended"),
+            Self::Interrupted => f.write_str(
+                "the question takes too long; ask for fewer records, e.g. with from and to",
+            ),
             Self::Timer(error) => write!(f, "no timer can be made: {error}"),
             Self::Sqlite(error) => write!(f, "the store reports: {error}"),
         }

@@ -1,14 +1,13 @@
 //! Questions to the store.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::usage::{self, SUMS};
 use super::{
-    Alert, By, StoreError, Usage, UsageFilter, UsageRow, alerts, connect, counters, files, integer,
-    schema, unsigned,
+    Alert, By, Cursor, Filter, Id, StoreError, Usage, UsageFilter, UsageRow, UsedKey, alerts,
+    connect, counters, files, integer, schema, unsigned,
 };
 
 /// The most chains that are shown, the latest first.
@@ -20,62 +19,12 @@ const MAX_GAPS: usize = 100;
 /// The bytes of lines after which an answer ends before its limit: a line can be a thousand times as long as usual.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
+/// How many instructions of SQLite run before it is asked whether a question may go on.
+const STEPS: i32 = 10_000;
+
 /// Reads a store. Any number of readers may, beside the writer.
 pub struct Reader {
     pub(super) db: Connection,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It was forwarded, and its response is no error.
-    Success,
-    /// It was refused, or its response is an error.
-    Failed,
-}
-
-/// Which records are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// How the request ended.
-    pub status: Option<Status>,
-    /// The HTTP status.
-    pub code: Option<u64>,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// The id of the key.
-    pub key: Option<String>,
-    /// The key's subject.
-    pub user: Option<String>,
-    /// The reason of the refusal.
-    pub reason: Option<String>,
-    /// The model.
-    pub model: Option<String>,
-    /// The MCP tool.
-    pub tool: Option<String>,
-    /// The HTTP method.
-    pub method: Option<String>,
-    /// The path; with `*` at its end all that begin with what is before it.
-    pub path: Option<String>,
-    /// The id of the request.
-    pub request_id: Option<String>,
-    /// Only those with an anomaly.
-    pub anomalies: bool,
-    /// The earliest time, Unix microseconds.
-    pub from_micros: Option<u64>,
-    /// The time from which on none is asked for.
-    pub to_micros: Option<u64>,
-    /// The most records.
-    pub limit: u64,
-    /// Where the last answer ended.
-    pub cursor: Option<Cursor>,
-}
-
-/// Where an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    ts: i64,
-    id: i64,
 }
 
 /// Records, the latest first.
@@ -199,17 +148,28 @@ impl Reader {
         Ok(Self { db })
     }
 
+    /// Ends questions with [`StoreError::Interrupted`] when this says so. It is asked often.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn interrupt_when(
+        &mut self,
+        is_over: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<(), StoreError> {
+        Ok(self.db.progress_handler(STEPS, Some(is_over))?)
+    }
+
     /// The records that a filter lets through, the latest first.
     ///
     /// # Errors
     ///
     /// [`StoreError`]
     pub fn records(&self, filter: &Filter) -> Result<Found, StoreError> {
-        let (sql, values) = filter.sql();
+        let (sql, values) = filter.statement(&self.db)?;
         let mut rows = self.db.prepare_cached(&sql)?;
         let rows = rows.query_map(params_from_iter(values), |row| {
-            let cursor = Cursor { ts: row.get("ts")?, id: row.get("id")? };
-            Ok((cursor, StoredRecord::read(row)?))
+            Ok((Cursor(Id::read(row)?), StoredRecord::read(row)?))
         })?;
         let (mut found, mut bytes) = (Found::default(), 0_usize);
         for row in rows {
@@ -232,6 +192,15 @@ impl Reader {
     /// [`StoreError`]
     pub fn usage(&self, by: By, filter: &UsageFilter) -> Result<Vec<UsageRow>, StoreError> {
         usage::usage(&self.db, by, filter)
+    }
+
+    /// The keys that were used since a day, those with the most requests first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub fn used_keys(&self, from_day: u64, limit: u64) -> Result<Vec<UsedKey>, StoreError> {
+        usage::keys(&self.db, from_day, limit)
     }
 
     /// What all requests since a day come to.
@@ -389,107 +358,13 @@ impl Gap {
     }
 }
 
-// === impl Cursor ===
-
-impl Cursor {
-    /// Reads what [`std::fmt::Display`] writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (ts, id) = text.split_once('-')?;
-        let number = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.parse().ok()).flatten()
-        };
-        Some(Self { ts: number(ts)?, id: number(id)? })
-    }
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.ts, self.id)
-    }
-}
-
-// === impl Filter ===
-
-impl Filter {
-    /// The statement, and its values in their order. No value is part of the statement.
-    fn sql(&self) -> (String, Vec<Box<dyn ToSql>>) {
-        let mut sql = "SELECT id, ts, failed, decision, reason, tenant, key, user, model, tool, method, path, code, \
-            request_id, tokens, cost, verdict, anomaly, line FROM records WHERE 1"
-            .to_owned();
-        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-        let mut add = |condition: &str, value: Box<dyn ToSql>| {
-            let _ = write!(sql, " AND {condition}");
-            values.push(value);
-        };
-        let texts = [
-            ("tenant = ?", &self.tenant),
-            ("key = ?", &self.key),
-            ("user = ?", &self.user),
-            ("reason = ?", &self.reason),
-            ("model = ?", &self.model),
-            ("tool = ?", &self.tool),
-            ("method = ?", &self.method),
-            ("request_id = ?", &self.request_id),
-        ];
-        for (condition, value) in texts {
-            if let Some(value) = value {
-                add(condition, Box::new(value.clone()));
-            }
-        }
-        match self.path.as_deref().map(|path| path.strip_suffix('*').ok_or(path)) {
-            None => {}
-            Some(Err(path)) => add("path = ?", Box::new(path.to_owned())),
-            Some(Ok(prefix)) => {
-                add("path >= ?", Box::new(prefix.to_owned()));
-                if let Some(end) = end_of(prefix) {
-                    add("path < ?", Box::new(end));
-                }
-            }
-        }
-        let numbers =
-            [("code = ?", self.code), ("ts >= ?", self.from_micros), ("ts < ?", self.to_micros)];
-        for (condition, value) in numbers {
-            if let Some(value) = value {
-                add(condition, Box::new(integer(value)));
-            }
-        }
-        if let Some(Cursor { ts, id }) = self.cursor {
-            add("(ts, id) < (?, ?)", Box::new(ts));
-            values.push(Box::new(id));
-        }
-        match self.status {
-            None => {}
-            // As constants, because the index of failures is one of part of the rows.
-            Some(Status::Failed) => sql.push_str(" AND failed = 1"),
-            Some(Status::Success) => sql.push_str(" AND failed = 0"),
-        }
-        if self.anomalies {
-            sql.push_str(" AND anomaly IS NOT NULL");
-        }
-        sql.push_str(" ORDER BY ts DESC, id DESC LIMIT ?");
-        // One more shows whether there are more.
-        values.push(Box::new(integer(self.limit.saturating_add(1))));
-        (sql, values)
-    }
-}
-
-/// The first text after all that begin with a prefix; `None` if there is none. SQLite compares the bytes of UTF-8, which
-/// have the order of the characters.
-fn end_of(prefix: &str) -> Option<String> {
-    let prefix = prefix.trim_end_matches(char::MAX);
-    let last = prefix.chars().next_back()?;
-    let next = (last..=char::MAX).nth(1)?;
-    Some(prefix.strip_suffix(last)?.to_owned() + next.encode_utf8(&mut [0; 4]))
-}
-
 // === impl StoredRecord ===
 
 impl StoredRecord {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let number = |name| row.get::<_, Option<i64>>(name).map(|number| number.map(unsigned));
         Ok(Self {
-            ts_micros: unsigned(row.get("ts")?),
+            ts_micros: Id::read(row)?.micros(),
             is_failed: row.get("failed")?,
             decision: row.get("decision")?,
             reason: row.get("reason")?,

@@ -17,7 +17,7 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// The tables of every version.
-const TABLES: &str = "SELECT count(*) = 4 FROM sqlite_schema WHERE type = 'table' AND name IN ('records', 'chains', 'spans', 'anchors')";
+const TABLES: &str = "SELECT count(*) = 5 FROM sqlite_schema WHERE type = 'table' AND name IN ('records', 'chains', 'spans', 'anchors', 'words')";
 
 /// Whether a file is a store of the present version or an earlier one.
 pub(super) fn recognize(db: &Connection) -> Result<(), StoreError> {

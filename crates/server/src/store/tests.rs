@@ -377,7 +377,7 @@ fn a_cursor_goes_through_all_records_once_also_where_times_are_equal() {
         }
         assert_eq!(seen.len(), 100);
     }
-    for text in ["", "1", "1-", "-1-2", "1-2-3", "x-1", "1-+2", "99999999999999999999-1"] {
+    for text in ["", "-1", "+1", "1-", "1-2", "x", "1 ", "99999999999999999999"] {
         assert_eq!(Cursor::parse(text), None, "{text}");
     }
 }

@@ -53,6 +53,15 @@ pub struct UsageRow {
     pub usage: Usage,
 }
 
+/// A key that was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedKey {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub key: String,
+}
+
 /// Totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -137,6 +146,18 @@ pub(super) fn usage(
     let mut rows = db.prepare_cached(&sql)?;
     let rows = rows.query_map(rusqlite::params_from_iter(values), |row| {
         Ok(UsageRow { name: row.get(0)?, usage: Usage::read(row, 1)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The keys that were used since a day, those with the most requests first.
+pub(super) fn keys(db: &Connection, from_day: u64, limit: u64) -> Result<Vec<UsedKey>, StoreError> {
+    let mut rows = db.prepare_cached(
+        "SELECT tenant, key FROM days WHERE day >= ?1 AND tenant <> '' AND key <> ''
+         GROUP BY 1, 2 ORDER BY sum(requests) DESC, 1, 2 LIMIT ?2",
+    )?;
+    let rows = rows.query_map([integer(from_day), integer(limit)], |row| {
+        Ok(UsedKey { tenant: row.get(0)?, key: row.get(1)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

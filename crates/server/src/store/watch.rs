@@ -13,7 +13,7 @@ use vkey::alerts::anomaly::Anomaly;
 use vkey::decision::{DenyClass, DenyReason};
 
 use super::alerts::{self, AlertKind, Occurrence};
-use super::{Record, StoreError, Thresholds, counters, integer, unsigned};
+use super::{Id, Record, StoreError, Thresholds, counters, integer, unsigned, words};
 
 /// The longest tenant and id of a key in a cause: those of keys are not longer.
 const MAX_ID_CHARS: usize = 64;
@@ -319,9 +319,11 @@ fn read_seconds(
     now_secs: u64,
 ) -> Result<BTreeMap<u64, Counts>, StoreError> {
     let mut rows = db.prepare_cached(
-        "SELECT ts, decision, reason FROM records WHERE failed = 1 AND ts >= ?1 ORDER BY ts",
+        "SELECT id, decision, reason FROM words CROSS JOIN records ON id = words.rowid
+         WHERE words MATCH ?1 AND words.rowid >= ?2 AND failed = 1",
     )?;
-    let mut rows = rows.query([integer(from.saturating_mul(MICROS_PER_SEC))])?;
+    let Id(first) = Id::first(from.saturating_mul(MICROS_PER_SEC));
+    let mut rows = rows.query(params![words::failed(true), first])?;
     let mut seconds: BTreeMap<u64, Counts> = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let decision = row.get_ref("decision")?.as_str().unwrap_or_default();
@@ -332,7 +334,7 @@ fn read_seconds(
             reason: DenyReason::from_code(reason).map(DenyReason::code),
             ..Record::default()
         };
-        let at = unsigned(row.get::<_, i64>("ts")?) / MICROS_PER_SEC;
+        let at = Id::read(row)?.micros() / MICROS_PER_SEC;
         let counts = seconds.entry(at.min(now_secs)).or_default();
         if let Some(count) = index_of(&record).and_then(|index| counts.get_mut(index)) {
             *count += 1;
