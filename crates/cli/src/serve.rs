@@ -4,7 +4,9 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -14,8 +16,11 @@ use ureq::tls::RootCerts;
 use vkey::audit::{AuditKey, Mask};
 use vkey::config::{Config, Plan, RingConfig};
 use vkey::engine::Engine;
-use vkey_server::alerts::{InvalidReceiver, Receiver, ReceiverOptions, Thresholds};
+use vkey::issuing::KeyFlaw;
+use vkey_server::alerts::{Receiver, Thresholds};
+use vkey_server::client::{Client, ClientOptions, InvalidClient};
 use vkey_server::collect::LineReader;
+use vkey_server::gate::Gate;
 use vkey_server::server::{self, Options, Report, ServerError, Stopper};
 use vkey_server::store::Retention;
 use vkey_server::web::{TlsError, server_config};
@@ -30,10 +35,14 @@ use super::output::Output;
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::text::escape_line;
 use super::time;
+use super::url::Url;
 use super::usage::read_roots;
 
 /// The longest file with certificates or a key, in bytes.
 const MAX_PEM_BYTES: u64 = 1 << 20;
+
+/// How long a gate may take for the limits of a key.
+const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const AFTER_HELP: &str = "\
 Who asks needs a key whose tier has usage_of_others in the configuration, and whose audience is that of the server: \
@@ -63,6 +72,8 @@ pub(super) struct Args {
     #[command(flatten)]
     alerts: AlertArgs,
     #[command(flatten)]
+    gates: GateArgs,
+    #[command(flatten)]
     kept: KeptArgs,
     #[command(flatten)]
     network: NetworkArgs,
@@ -79,6 +90,27 @@ struct SourceArgs {
     /// --client-ca, because it asks for no key
     #[arg(long, value_name = "ADDRESS")]
     als: Option<SocketAddr>,
+}
+
+/// Who says what is left of limits.
+#[derive(clap::Args)]
+struct GateArgs {
+    /// Show what is left of limits, as this gate says: its usage endpoint; the path defaults to that of
+    /// https://gw.example/.vkey/usage. Repeatable
+    #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "gate_key")]
+    gate: Vec<Url>,
+    /// Read the key for --gate from an environment variable; its tier needs usage_of_others there
+    #[arg(long, value_name = "NAME", value_parser = input::variable_name, requires = "gate", group = "gate_key")]
+    gate_key_env: Option<String>,
+    /// Read the key for --gate from a file
+    #[arg(long, value_name = "PATH", requires = "gate", group = "gate_key")]
+    gate_key_file: Option<PathBuf>,
+    /// Trust only the authorities in this PEM file for --gate; by default those of the web
+    #[arg(long, value_name = "FILE", requires = "gate")]
+    gate_ca: Option<PathBuf>,
+    /// Allow http for --gate to other machines, which exposes its key to everyone on the network path
+    #[arg(long, requires = "gate")]
+    gate_allow_http: bool,
 }
 
 /// Who gets alerts, and when.
@@ -156,8 +188,8 @@ enum ServeError {
     Cleartext,
     /// The access log service would take records from anyone on a network.
     OpenService,
-    /// The URL or the token of the receiver of alerts cannot be used.
-    Receiver(InvalidReceiver),
+    /// The URL of an option, or the token or the key for it, cannot be used.
+    Client(&'static str, InvalidClient),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The certificate or its key cannot be used.
@@ -180,6 +212,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let listener = args.network.listener()?;
     let access_log_service = args.access_log_service()?;
     let (thresholds, receiver) = (args.alerts.thresholds(), args.alerts.receiver()?);
+    let gates = args.gates.gates()?;
     let stopper = Stopper::default();
     end_on_signals(&stopper)?;
     out.note(format_args!("the page and the API are on {}", args.network.url(&listener)?));
@@ -193,6 +226,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         access_log_service,
         thresholds,
         receiver,
+        gates,
         listener,
         tls,
         report: reporter()?,
@@ -277,17 +311,49 @@ impl AlertArgs {
             (Some(name), _) => Some(Place::Variable("--alert-token-env", name.clone())),
             (None, file) => file.map(|path| Place::File("--alert-token-file", path.to_owned())),
         };
-        let options = ReceiverOptions {
+        let options = ClientOptions {
             allow_http: self.alert_allow_http,
             token: token.map(|place| place.read_line()).transpose()?,
-            roots: match &self.alert_ca {
-                None => RootCerts::WebPki,
-                Some(path) => read_roots("--alert-ca", path)?,
-            },
-            ..ReceiverOptions::default()
+            roots: roots("--alert-ca", self.alert_ca.as_deref())?,
+            ..ClientOptions::default()
         };
-        Ok(Some(Receiver::new(url, options).map_err(ServeError::Receiver)?))
+        let client = Client::new(url, options);
+        let client = client.map_err(|invalid| ServeError::Client("--alert-url", invalid))?;
+        Ok(Some(Receiver::new(client)))
     }
+}
+
+// === impl GateArgs ===
+
+impl GateArgs {
+    fn gates(&self) -> Result<Vec<Arc<Gate>>, Error> {
+        let key = match (&self.gate_key_env, &self.gate_key_file) {
+            (Some(name), _) => Place::Variable("--gate-key-env", name.clone()),
+            (None, Some(path)) => Place::File("--gate-key-file", path.clone()),
+            // No gate either, as the parser of arguments has checked.
+            (None, None) => return Ok(Vec::new()),
+        };
+        let key = key.read_line()?;
+        // Only a key may be sent: anything else may be a misplaced secret.
+        KeyFlaw::read(&key).map_err(|_| KeyFlaw::Form)?;
+        let mut gates = Vec::new();
+        for url in &self.gate {
+            let options = ClientOptions {
+                allow_http: self.gate_allow_http,
+                token: Some(key.clone()),
+                roots: roots("--gate-ca", self.gate_ca.as_deref())?,
+                timeout: GATE_TIMEOUT,
+            };
+            let client = Client::new(&url.with_query(&[]), options);
+            let client = client.map_err(|invalid| ServeError::Client("--gate", invalid))?;
+            gates.push(Arc::new(Gate::new(client)));
+        }
+        Ok(gates)
+    }
+}
+
+fn roots(option: &'static str, ca: Option<&Path>) -> Result<RootCerts, InputError> {
+    ca.map_or(Ok(RootCerts::WebPki), |path| read_roots(option, path))
 }
 
 // === impl AuditSecretArgs ===
@@ -372,7 +438,7 @@ fn member(text: &str) -> Result<&'static str, String> {
 impl Failure for ServeError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Cleartext | Self::OpenService | Self::Receiver(_) => Exit::Usage,
+            Self::Cleartext | Self::OpenService | Self::Client(..) => Exit::Usage,
             Self::Tls(_) => Exit::Refused,
             Self::Diagnostics(_) | Self::Listen(..) | Self::Signals(_) | Self::Server(_) => {
                 Exit::Environment
@@ -390,7 +456,7 @@ impl fmt::Display for ServeError {
             Self::OpenService => f.write_str(
                 "anyone on the network could add records; use --client-ca, or --allow-http on a network that is trusted",
             ),
-            Self::Receiver(invalid) => write!(f, "--alert-url: {invalid}"),
+            Self::Client(option, invalid) => write!(f, "{option}: {invalid}"),
             Self::Diagnostics(error) => write!(f, "standard error cannot be used: {error}"),
             Self::Listen(address, error) => {
                 write!(f, "cannot listen on {address}: {error}; choose another address")

@@ -89,6 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         access_log_service: None,
         thresholds: Thresholds::default(),
         receiver: None,
+        gates: Vec::new(),
         listener,
         tls: None,
         report: Box::new(|_| {}),

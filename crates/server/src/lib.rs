@@ -5,9 +5,11 @@
 //! [`store`], and serves what [`web`] answers.
 
 pub mod alerts;
+pub mod client;
 mod clock;
 pub mod collect;
 mod findings;
+pub mod gate;
 mod logs;
 pub mod metrics;
 #[cfg(test)]

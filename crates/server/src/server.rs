@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
+use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 
 use vkey::engine::Engine;
 
-use crate::alerts::{DeliveryError, Receiver, Sender, Thresholds};
+use crate::alerts::{Receiver, Sender, Thresholds};
+use crate::client::ClientError;
 use crate::collect::{self, FileError, Follower, Inlet, LineReader, Writer, inlet, read_pipe};
+use crate::gate::Gate;
 use crate::store::{Retention, Store, StoreError};
 use crate::web::{self, Door, door};
 
@@ -28,11 +31,14 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most connections of a server. More are closed at once, so that files can still be opened.
+const MAX_CONNECTIONS: usize = 512;
+
 /// The threads that handle connections.
 const WORKERS: usize = 2;
 
 /// Says why an alert was not delivered.
-pub type Report = Box<dyn Fn(&DeliveryError) + Send>;
+pub type Report = Box<dyn Fn(&ClientError) + Send>;
 
 /// What a server does.
 pub struct Options {
@@ -52,6 +58,8 @@ pub struct Options {
     pub thresholds: Thresholds,
     /// Who gets the alerts.
     pub receiver: Option<Receiver>,
+    /// The gates that say what is left of limits.
+    pub gates: Vec<Arc<Gate>>,
     /// Where the API is served.
     pub listener: TcpListener,
     /// TLS of the API and of the access log service.
@@ -81,7 +89,7 @@ pub struct Stopper {
 
 #[derive(Default)]
 struct Stop {
-    is_stopping: AtomicBool,
+    is_stopping: Arc<AtomicBool>,
     /// The servers of HTTP that end with it.
     handles: Mutex<Vec<Handle<SocketAddr>>>,
     /// The first error.
@@ -146,8 +154,10 @@ async fn watch(server: Serving, stopper: Stopper) {
 /// The API, and the access log service.
 fn servers(options: Options, door: Door, to: &Inlet, stopper: &Stopper) -> Vec<Serving> {
     let only_chained = !options.follow.is_empty() || options.reads_stdin;
-    let Options { listener, access_log_service, tls, store, reader, .. } = options;
-    let settings = web::Settings { store, door, is_encrypted: tls.is_some() };
+    let Options { listener, access_log_service, tls, store, reader, gates, .. } = options;
+    let is_ending = Arc::clone(&stopper.shared.is_stopping);
+    let is_encrypted = tls.is_some();
+    let settings = web::Settings { store, door, gates, is_encrypted, is_ending };
     let mut servers: Vec<Serving> = Vec::new();
     if let Some(listener) = access_log_service {
         let routes = collect::access_log_service(to.clone(), reader, only_chained);
@@ -167,18 +177,44 @@ async fn listen(
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {
-            let server = axum_server::from_tcp(listener)?.handle(handle);
+            let server = axum_server::from_tcp(listener)?.handle(handle.clone());
+            let server = server.map(|inner| Limited { inner, handle });
             let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
         }
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle.clone());
+            let server = server.map(|inner| Limited { inner, handle });
             let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
         }
+    }
+}
+
+/// Accepts connections up to a number.
+#[derive(Clone)]
+struct Limited<A> {
+    inner: A,
+    handle: Handle<SocketAddr>,
+}
+
+impl<A, I, S> Accept<I, S> for Limited<A>
+where
+    A: Accept<I, S>,
+    A::Future: Send + 'static,
+{
+    type Stream = A::Stream;
+    type Service = A::Service;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(A::Stream, A::Service)>> + Send>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        if self.handle.connection_count() > MAX_CONNECTIONS {
+            return Box::pin(async { Err(io::ErrorKind::ResourceBusy.into()) });
+        }
+        Box::pin(self.inner.accept(stream, service))
     }
 }
 

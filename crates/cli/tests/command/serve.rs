@@ -321,6 +321,45 @@ fn a_source_of_invalid_keys_is_told_to_wait_and_valid_keys_are_not() {
         "key=vk1.x",
     );
     assert_eq!(login.status, 429);
+    let page = |key: &str| {
+        let head = format!("GET /logs HTTP/1.1\r\nauthorization: Bearer {key}\r\n");
+        collector.request(&head, "").status
+    };
+    assert_eq!((page("vk1.x"), page(&key)), (429, 200));
+}
+
+#[test]
+fn invalid_keys_for_pages_count_too() {
+    let site = Site::new();
+    let (collector, key) = (site.serve(&[]), site.operator());
+    let pages: Vec<u16> = (0..11).map(|_| collector.get("vk1.x", "/logs").status).collect();
+    assert_eq!(pages, [[303; 10].as_slice(), &[429]].concat());
+    assert_eq!(collector.request("GET /logs HTTP/1.1\r\n", "").status, 303, "without a key");
+    assert_eq!(collector.get("vk1.x", "/api/chain").status, 429);
+    assert_eq!(collector.get(&key, "/logs").status, 200);
+}
+
+/// More clients than files can be open keep nobody out for good.
+#[test]
+fn the_number_of_connections_is_bounded() {
+    let site = Site::new();
+    let (collector, key) = (site.serve(&[]), site.operator());
+    let head = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let ask = |stream: &mut TcpStream| {
+        let mut answer = [0; 12];
+        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.read_exact(&mut answer));
+        sent.is_ok_and(|()| answer.ends_with(b"200"))
+    };
+    let mut open: Vec<TcpStream> =
+        (0..600).map(|_| TcpStream::connect(&collector.address).unwrap()).collect();
+    let answered = open.iter_mut().map(ask).filter(|is_answered| *is_answered).count();
+    assert!((500..=512).contains(&answered), "{answered}");
+    drop(open);
+    wait_until("an answer", || {
+        let mut stream = TcpStream::connect(&collector.address).unwrap();
+        ask(&mut stream)
+    });
+    assert_eq!(collector.get(&key, "/api/chain").status, 200);
 }
 
 #[test]
@@ -494,6 +533,10 @@ fn a_collector_that_is_killed_loses_and_doubles_nothing_through_rotation() {
             written += 400;
             // The last line is cut, and goes on in the next part.
             site.append(&log);
+            if written == 400 {
+                // A file that is renamed before the first look is an old one, which is not read.
+                collector.wait_for(&key, written);
+            }
             if part == 2 {
                 let old = site.gate.dir.file(&format!("audit.log.{round}"));
                 fs::rename(site.log(), old).unwrap();
@@ -728,6 +771,14 @@ fn what_cannot_work_is_said_at_the_start() {
     site.command(&["--alert-url", "nonsense"]).refused(2, "--alert-url");
     site.command(&["--alert-threshold", "window=1y"]).refused(2, "--alert-threshold");
     site.command(&["--alert-token-env", "UNSET"]).refused(2, "--alert-url");
+    let key = site.gate.file("gate-key", site.operator());
+    site.command(&["--gate", "https://gw.example"]).refused(2, "--gate-key-env");
+    site.command(&["--gate-key-file", &key]).refused(2, "--gate");
+    let gate = |url: &str, key: &str| site.command(&["--gate", url, "--gate-key-file", key]);
+    gate("http://192.0.2.1/", &key).refused(2, "--gate: http exposes");
+    gate("https://gw.example/?a", &key).refused(2, "--gate");
+    gate("https://gw.example/", "/nowhere").refused(3, "--gate-key-file");
+    gate("https://gw.example/", &garbage).refused(1, "key");
     site.command(&["--audit-secret-env", "UNSET"]).refused(3, "--audit-secret-env is not set");
     let listen = |address: &str| {
         let store = text(site.gate.dir.file("other.db"));

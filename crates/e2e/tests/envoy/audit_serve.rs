@@ -31,6 +31,8 @@ struct Start<'a> {
     main: &'a Minter,
     als: SocketAddr,
     dir: &'a TempDir,
+    /// Arguments that are not those of every collector.
+    args: Vec<String>,
 }
 
 impl Start<'_> {
@@ -42,7 +44,7 @@ impl Start<'_> {
         command.arg("--config").arg(self.dir.file("config.json"));
         command.arg("--store").arg(self.dir.file("store.db"));
         command.arg("--follow").arg(self.envoy.access_log_path());
-        command.arg("--follow").arg(self.envoy.proxy_log_path());
+        command.arg("--follow").arg(self.envoy.proxy_log_path()).args(&self.args);
         command.env(keys::VARIABLE, &self.main.secret).env(VARIABLE, SECRET);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the command starts");
         let mut line = String::new();
@@ -86,6 +88,16 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Writes the configuration of the collector.
+fn write_config(dir: &TempDir) {
+    let config = json!({
+        "keyring": [{"name": "main", "secret": format!("${{{}}}", keys::VARIABLE)}],
+        "tiers": {"operator": {"only": {"paths": []}, "usage_of_others": true}},
+        "audit": {"secret": format!("${{{VARIABLE}}}")},
+    });
+    std::fs::write(dir.file("config.json"), config.to_string()).unwrap();
+}
+
 #[test]
 fn every_request_is_in_the_store_once_however_often_the_collector_is_killed() {
     let count = std::env::var("VKEY_TEST_REQUESTS").ok().and_then(|text| text.parse().ok());
@@ -94,13 +106,8 @@ fn every_request_is_in_the_store_once_however_often_the_collector_is_killed() {
     let binary = artefact("VKEY_TEST_ENVOY");
     let options = beside(als, chained(&binary, &main).concurrency(WORKERS));
     let envoy = Envoy::start(options);
-    let config = json!({
-        "keyring": [{"name": "main", "secret": format!("${{{}}}", keys::VARIABLE)}],
-        "tiers": {"operator": {"only": {"paths": []}, "usage_of_others": true}},
-        "audit": {"secret": format!("${{{VARIABLE}}}")},
-    });
-    std::fs::write(dir.file("config.json"), config.to_string()).unwrap();
-    let start = Start { envoy: &envoy, main: &main, als, dir: &dir };
+    write_config(&dir);
+    let start = Start { envoy: &envoy, main: &main, als, dir: &dir, args: Vec::new() };
     let key = main.key("k1", json!({}));
     let operator = main.key("op", json!({"tier": "operator", "aud": ["vkey-serve"]}));
     let sent = AtomicUsize::new(0);
@@ -152,4 +159,47 @@ fn every_request_is_in_the_store_once_however_often_the_collector_is_killed() {
     ] {
         assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
     }
+}
+
+#[test]
+fn the_limits_left_are_those_that_the_gate_has_counted() {
+    let (main, als, dir) =
+        (Minter::new("main", None), free_address(), TempDir::new("serve-limits"));
+    let plugin = json!({
+        "tiers": {
+            "default": {"quotas": [{"requests": 4711, "per": "total"}]},
+            "operator": {"only": {"paths": []}, "usage_of_others": true},
+        },
+    });
+    let envoy = Envoy::start(keys::options("serve_limits", &main, plugin).concurrency(WORKERS));
+    write_config(&dir);
+    let operator = main.key("op", json!({"tier": "operator"}));
+    std::fs::write(dir.file("gate.key"), operator).unwrap();
+    let gate = format!("http://{}", envoy.gate());
+    let nobody = format!("http://{}", free_address());
+    let file = dir.file("gate.key").display().to_string();
+    let args = ["--gate", &gate, "--gate", &nobody, "--gate-key-file", &file].map(str::to_owned);
+    let start = Start { envoy: &envoy, main: &main, als, dir: &dir, args: args.to_vec() };
+    let collector = start.collector();
+    for (name, requests) in [("k1", 11), ("k2", 2)] {
+        let key = main.key(name, json!({}));
+        let request = Request::new("GET", "/v1/a").bearer(&key).encode();
+        let statuses = send_in_step(&mut connect(&envoy), std::iter::repeat_n(request, requests));
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    }
+    let visitor = main.key("v", json!({"tier": "operator", "aud": ["vkey-serve"]}));
+    let stored = || collector.requests(&visitor, "day");
+    wait_for(|| (stored() >= 13).then_some(()), || format!("{} are stored", stored()));
+    let page = collector.get(&visitor, "/limits");
+    let (first, second) = page.split_once(&nobody["http://".len()..]).expect("both gates");
+    assert!(first.contains(&gate["http://".len()..]), "{first}");
+    let cells = |text: &str| first.matches(text).count();
+    // Left and used, of both keys.
+    assert_eq!(
+        (cells(">4\u{202f}700<"), cells(">4\u{202f}709<"), cells(">4\u{202f}711<")),
+        (1, 1, 2),
+        "{first}"
+    );
+    assert!(first.contains(">k1<") && first.contains(">k2<"), "{first}");
+    assert!(second.contains("the server cannot be reached"), "{second}");
 }

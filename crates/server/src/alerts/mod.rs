@@ -8,7 +8,7 @@ mod backoff;
 mod receiver;
 mod sender;
 
-pub use receiver::{DeliveryError, InvalidReceiver, Receiver, ReceiverOptions};
+pub use receiver::Receiver;
 pub use sender::Sender;
 
 pub use crate::store::{Alert, AlertKind, InvalidThreshold, Thresholds};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::WeakSender;
 
 use super::backoff::Backoff;
-use super::receiver::{DeliveryError, Receiver};
+use super::receiver::Receiver;
+use crate::client::ClientError;
 use crate::clock::now_secs;
 use crate::collect::Inlet;
 use crate::store::{Alert, Batch, Item, Reader, StoreError};
@@ -27,8 +28,10 @@ pub struct Sender {
     /// The way to the writer. It does not keep the writer waiting for more.
     to: WeakSender<Batch>,
     backoff: Backoff,
-    /// The alert that was tried last.
+    /// The alert that was tried last; 0 before the first of a round.
     last: i64,
+    /// Whether an alert was refused in this round.
+    has_refused: bool,
     /// The alerts that were taken. The writer may not have written it yet.
     taken: BTreeSet<i64>,
 }
@@ -44,7 +47,7 @@ impl Sender {
     pub fn new(store: &Path, receiver: Receiver, to: &Inlet) -> Result<Self, StoreError> {
         let (reader, to) = (Reader::open(store)?, to.downgrade());
         let (backoff, taken) = (Backoff::default(), BTreeSet::new());
-        Ok(Self { reader, receiver, to, backoff, last: 0, taken })
+        Ok(Self { reader, receiver, to, backoff, last: 0, has_refused: false, taken })
     }
 
     /// Waits this long, at first, for a receiver that is away.
@@ -53,7 +56,8 @@ impl Sender {
         Self { backoff: Backoff::new(first), ..self }
     }
 
-    /// Delivers until `stop` is set or the writer has ended. An alert that is not taken is tried again after the others.
+    /// Delivers until `stop` is set or the writer has ended. An alert that is not taken is tried again after the others,
+    /// and a wait. If it is refused, the others do not wait for it.
     /// `report` gets the first failure after a delivery; the counter `alert_deliveries_failed` has all of them.
     ///
     /// # Errors
@@ -62,7 +66,7 @@ impl Sender {
     pub fn run(
         mut self,
         stop: &AtomicBool,
-        mut report: impl FnMut(&DeliveryError),
+        mut report: impl FnMut(&ClientError),
     ) -> Result<(), StoreError> {
         let mut is_failing = false;
         while !stop.load(Ordering::Relaxed) {
@@ -70,7 +74,7 @@ impl Sender {
                 if self.to.upgrade().is_none() {
                     return Ok(());
                 }
-                thread::sleep(POLL_EVERY);
+                self.end_round(stop);
                 continue;
             };
             let delivered = self.receiver.deliver(&alert);
@@ -87,26 +91,39 @@ impl Sender {
                 Err(_) => {}
             }
             is_failing = delivered.is_err();
-            if is_failing {
-                let wait = self.backoff.next(getrandom::u32().unwrap_or(u32::MAX));
-                sleep(wait, stop);
+            match delivered {
+                Ok(()) => {}
+                Err(error) if error.is_refusal() => self.has_refused = true,
+                Err(_) => self.wait(stop),
             }
         }
         Ok(())
     }
 
-    /// The next alert that was not taken: the one after the last, or again the first.
+    /// The next alert of this round that was not taken.
     fn next(&mut self) -> Result<Option<Alert>, StoreError> {
-        for _ in 0..2 {
-            while let Some(alert) = self.reader.undelivered_alert(self.last, now_secs())? {
-                self.last = alert.id;
-                if !self.taken.contains(&alert.id) {
-                    return Ok(Some(alert));
-                }
+        while let Some(alert) = self.reader.undelivered_alert(self.last, now_secs())? {
+            self.last = alert.id;
+            if !self.taken.contains(&alert.id) {
+                return Ok(Some(alert));
             }
-            self.last = 0;
         }
         Ok(None)
+    }
+
+    /// Begins again with the first alert.
+    fn end_round(&mut self, stop: &AtomicBool) {
+        self.last = 0;
+        if std::mem::take(&mut self.has_refused) {
+            self.wait(stop);
+        } else {
+            thread::sleep(POLL_EVERY);
+        }
+    }
+
+    /// Waits after a failure: the longer, the more there were since the last delivery.
+    fn wait(&mut self, stop: &AtomicBool) {
+        sleep(self.backoff.next(getrandom::u32().unwrap_or(u32::MAX)), stop);
     }
 
     fn take(&mut self, id: i64) {

@@ -16,6 +16,7 @@ use ureq::tls::{Certificate, RootCerts};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::client::{Client, ClientError, ClientOptions, InvalidClient};
 use crate::clock::now_secs;
 use crate::collect::{Inlet, inlet};
 use crate::store::{Batch, Item, Reader, Record, Retention, Store, StoreError};
@@ -87,7 +88,7 @@ impl Stub {
     }
 
     fn receiver(&self) -> Receiver {
-        Receiver::new(&self.url, ReceiverOptions::default()).unwrap()
+        Receiver::new(Client::new(&self.url, ClientOptions::default()).unwrap())
     }
 }
 
@@ -122,7 +123,9 @@ struct Bench {
     writer: Option<JoinHandle<Result<(), StoreError>>>,
     sender: Option<JoinHandle<Result<(), StoreError>>>,
     stop: Arc<AtomicBool>,
-    reported: Arc<Mutex<Vec<DeliveryError>>>,
+    reported: Arc<Mutex<Vec<ClientError>>>,
+    /// The first wait after a failure.
+    wait: Duration,
 }
 
 impl Bench {
@@ -136,13 +139,14 @@ impl Bench {
         let (to, writer) = inlet(store);
         let writer = thread::spawn(|| writer.run(&AtomicBool::new(false)));
         let (stop, reported) = (Arc::default(), Arc::default());
-        Self { folder, to: Some(to), writer: Some(writer), sender: None, stop, reported }
+        let wait = Duration::from_millis(2);
+        Self { folder, to: Some(to), writer: Some(writer), sender: None, stop, reported, wait }
     }
 
     fn send_to(&mut self, receiver: Receiver) {
         let to = self.to.as_ref().unwrap();
         let sender = Sender::new(&path(&self.folder), receiver, to).unwrap();
-        let sender = sender.waiting(Duration::from_millis(2));
+        let sender = sender.waiting(self.wait);
         let (stop, reported) = (Arc::clone(&self.stop), Arc::clone(&self.reported));
         self.sender = Some(thread::spawn(move || {
             sender.run(&stop, |error| reported.lock().unwrap().push(error.clone()))
@@ -227,8 +231,8 @@ fn alert() -> Alert {
 fn an_alert_is_posted_as_one_json_object() {
     let stub = Stub::new(|_, _| Some("204 No Content"));
     let token = Some(Zeroizing::new("s3cret-token".to_owned()));
-    let options = ReceiverOptions { token, ..ReceiverOptions::default() };
-    Receiver::new(&stub.url, options).unwrap().deliver(&alert()).unwrap();
+    let options = ClientOptions { token, ..ClientOptions::default() };
+    Receiver::new(Client::new(&stub.url, options).unwrap()).deliver(&alert()).unwrap();
     let request = stub.requests().remove(0);
     let head = request.head.to_ascii_lowercase();
     assert!(head.starts_with("post /hook?from=vkey http/1.1\r\n"), "{head}");
@@ -286,7 +290,7 @@ fn an_alert_is_tried_until_it_is_taken_and_never_after() {
     assert_eq!(stub.causes(), causes);
     let failed = bench.counter("alert_deliveries_failed");
     assert_eq!(failed, FAILURES as u64);
-    assert_eq!(*bench.reported.lock().unwrap(), [DeliveryError::Status(500)], "reported once");
+    assert_eq!(*bench.reported.lock().unwrap(), [ClientError::Status(500)], "reported once");
     bench.end();
 }
 
@@ -311,12 +315,12 @@ fn a_receiver_that_is_away_does_not_keep_the_collector_waiting() {
 fn a_receiver_that_hangs_is_left_after_the_timeout() {
     let stub = Stub::new(|number, _| (number > 0).then_some("200 OK"));
     let timeout = Duration::from_millis(200);
-    let options = ReceiverOptions { timeout, ..ReceiverOptions::default() };
+    let options = ClientOptions { timeout, ..ClientOptions::default() };
     let mut bench = Bench::new();
-    bench.send_to(Receiver::new(&stub.url, options).unwrap());
+    bench.send_to(Receiver::new(Client::new(&stub.url, options).unwrap()));
     bench.raise("t", "k");
     wait_until("the second attempt is taken", || bench.delivered() == 1);
-    assert_eq!(*bench.reported.lock().unwrap(), [DeliveryError::Timeout]);
+    assert_eq!(*bench.reported.lock().unwrap(), [ClientError::Timeout]);
     bench.end();
 }
 
@@ -357,6 +361,22 @@ fn an_alert_that_is_never_taken_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn the_others_do_not_wait_for_an_alert_that_is_refused() {
+    let refused = ["400 Bad Request", "413 Content Too Large", "415 No", "422 Unprocessable"];
+    let stub = Stub::new(move |number, _| Some(refused.get(number).copied().unwrap_or("200 OK")));
+    let mut bench = Bench::new();
+    bench.wait = Duration::from_secs(3600);
+    for (count, key) in (1..).zip(["a", "b", "c", "d", "e", "f"]) {
+        bench.raise("t", key);
+        wait_until("the alert is raised", || bench.alerts().len() == count);
+    }
+    bench.send_to(stub.receiver());
+    wait_until("the others are delivered", || bench.delivered() == 2);
+    assert_eq!(bench.counter("alert_deliveries_failed"), 4);
+    bench.end();
+}
+
+#[test]
 fn the_sender_ends_with_the_writer() {
     let stub = Stub::new(|_, _| Some("200 OK"));
     let mut bench = Bench::new();
@@ -372,7 +392,7 @@ fn a_redirect_is_not_followed() {
     let location = format!("307 Temporary Redirect\r\nlocation: {}", other.url);
     let location: &'static str = location.leak();
     let stub = Stub::new(move |_, _| Some(location));
-    assert_eq!(stub.receiver().deliver(&alert()), Err(DeliveryError::Status(307)));
+    assert_eq!(stub.receiver().deliver(&alert()), Err(ClientError::Status(307)));
     assert_eq!(other.causes(), Vec::<String>::new());
 }
 
@@ -402,31 +422,28 @@ fn secure(name: &str, connections: usize) -> (String, Certificate<'static>) {
 #[test]
 fn the_certificate_of_a_receiver_is_verified() {
     let deliver = |url: &str, roots| {
-        let options = ReceiverOptions { roots, ..ReceiverOptions::default() };
-        Receiver::new(url, options).unwrap().deliver(&alert())
+        let options = ClientOptions { roots, ..ClientOptions::default() };
+        Receiver::new(Client::new(url, options).unwrap()).deliver(&alert())
     };
     let (url, root) = secure("127.0.0.1", 2);
     let unknown = deliver(&url, RootCerts::WebPki).unwrap_err();
-    assert!(matches!(&unknown, DeliveryError::Tls(text) if text.contains("UnknownIssuer")));
+    assert!(matches!(&unknown, ClientError::Tls(text) if text.contains("UnknownIssuer")));
     assert_eq!(deliver(&url, RootCerts::new_with_certs(&[root])), Ok(()));
     let (url, root) = secure("other.example", 1);
     let other = deliver(&url, RootCerts::new_with_certs(&[root])).unwrap_err();
-    assert!(matches!(&other, DeliveryError::Tls(text) if text.contains("not valid for name")));
+    assert!(matches!(&other, ClientError::Tls(text) if text.contains("not valid for name")));
 }
 
 #[test]
 fn a_receiver_that_is_not_there_is_an_error_that_shows_no_secret() {
     let token = Some(Zeroizing::new("s3cret".to_owned()));
-    let options = ReceiverOptions { token, ..ReceiverOptions::default() };
+    let options = ClientOptions { token, ..ClientOptions::default() };
     // Nothing listens on this port, which nothing is given by chance.
-    let receiver = Receiver::new("http://127.0.0.1:1/hook-s3cret", options).unwrap();
+    let receiver = Receiver::new(Client::new("http://127.0.0.1:1/hook-s3cret", options).unwrap());
     let error = receiver.deliver(&alert()).unwrap_err();
-    assert_eq!(error, DeliveryError::Connect(std::io::ErrorKind::ConnectionRefused));
+    assert_eq!(error, ClientError::Connect(std::io::ErrorKind::ConnectionRefused));
     let text = error.to_string();
-    assert_eq!(
-        text,
-        "an alert could not be delivered: the receiver cannot be reached: connection refused"
-    );
+    assert_eq!(text, "the server cannot be reached: connection refused");
 }
 
 #[test]
@@ -438,15 +455,15 @@ fn what_is_not_http_is_an_error() {
         let _ = Request::read(&stream);
         let _ = stream.write_all(b"SSH-2.0-server\r\n\r\n");
     });
-    let receiver = Receiver::new(&url, ReceiverOptions::default()).unwrap();
-    assert_eq!(receiver.deliver(&alert()), Err(DeliveryError::NotHttp));
+    let receiver = Receiver::new(Client::new(&url, ClientOptions::default()).unwrap());
+    assert_eq!(receiver.deliver(&alert()), Err(ClientError::NotHttp));
 }
 
 #[test]
 fn only_a_url_that_is_private_or_allowed_is_taken() {
     let invalid = |url: &str, allow_http| {
-        let options = ReceiverOptions { allow_http, ..ReceiverOptions::default() };
-        Receiver::new(url, options).err()
+        let options = ClientOptions { allow_http, ..ClientOptions::default() };
+        Client::new(url, options).err()
     };
     for url in [
         "https://alerts.example",
@@ -458,7 +475,7 @@ fn only_a_url_that_is_private_or_allowed_is_taken() {
         assert_eq!(invalid(url, false), None, "{url}");
     }
     for url in ["http://alerts.example/", "http://127.0.0.1.example/", "http://10.0.0.1/"] {
-        assert_eq!(invalid(url, false), Some(InvalidReceiver::Cleartext), "{url}");
+        assert_eq!(invalid(url, false), Some(InvalidClient::Cleartext), "{url}");
         assert_eq!(invalid(url, true), None, "{url}");
     }
     for url in [
@@ -471,13 +488,13 @@ fn only_a_url_that_is_private_or_allowed_is_taken() {
         "https://alerts.example:99999/",
         "https:///x",
     ] {
-        assert_eq!(invalid(url, true), Some(InvalidReceiver::Url), "{url}");
+        assert_eq!(invalid(url, true), Some(InvalidClient::Url), "{url}");
     }
     for token in ["", "a b", "a\r\nx: y", "é"] {
         let token = Some(Zeroizing::new(token.to_owned()));
-        let options = ReceiverOptions { token, ..ReceiverOptions::default() };
-        let invalid = Receiver::new("https://alerts.example", options).err();
-        assert_eq!(invalid, Some(InvalidReceiver::Token));
+        let options = ClientOptions { token, ..ClientOptions::default() };
+        let invalid = Client::new("https://alerts.example", options).err();
+        assert_eq!(invalid, Some(InvalidClient::Token));
     }
 }
 

@@ -43,11 +43,20 @@ pub(super) async fn page(
 ) -> Response {
     match admit(&service, client.ip(), request).await {
         Ok(request) => next.run(request).await,
-        Err(None | Some(Refused::Unauthenticated)) => {
-            (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response()
+        Err(None) => to_login(),
+        Err(Some(Refused::Unauthenticated)) => {
+            let refusal = service.refusal(Some(Refused::Unauthenticated), client.ip());
+            match refusal.status() {
+                StatusCode::TOO_MANY_REQUESTS => page::refused(refusal.status()),
+                _ => to_login(),
+            }
         }
         Err(refused) => page::refused(service.refusal(refused, client.ip()).status()),
     }
+}
+
+fn to_login() -> Response {
+    (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response()
 }
 
 /// Adds to a request who sent it; `Err(None)` without a key.

@@ -13,7 +13,9 @@ mod sessions;
 mod tls;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -22,6 +24,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use crate::clock;
+use crate::gate::Gate;
 use crate::store::{Reader, StoreError};
 use failures::Failures;
 use sessions::Sessions;
@@ -32,6 +36,9 @@ pub use tls::{TlsError, server_config};
 /// The most questions to the store at a time.
 const MAX_READERS: usize = 4;
 
+/// How long a question to the store may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The longest body of a request, in bytes: a form with a key.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
@@ -41,8 +48,12 @@ pub struct Settings {
     pub store: PathBuf,
     /// Who decides on keys.
     pub door: Door,
+    /// The gates that say what is left of limits.
+    pub gates: Vec<Arc<Gate>>,
     /// Whether clients connect with TLS.
     pub is_encrypted: bool,
+    /// Whether the server ends: then questions to the store are not answered to their end.
+    pub is_ending: Arc<AtomicBool>,
 }
 
 /// The server, as its handlers share it.
@@ -128,15 +139,22 @@ impl Service {
         if self.shared.settings.is_encrypted { "__Host-vkey" } else { "vkey" }
     }
 
+    /// Does what may wait, on a thread of its own.
+    async fn wait<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let Ok(_turn) = self.shared.free.acquire().await else { return Err(Unanswered::Ending) };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Unanswered::Ending)
+    }
+
     /// Asks the store, on a thread that may wait.
     async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let shared = Arc::clone(&self.shared);
-        let Ok(_turn) = self.shared.free.acquire().await else { return Err(Unanswered::Ending) };
-        let answer = tokio::task::spawn_blocking(move || shared.ask(question)).await;
-        answer.map_err(|_| Unanswered::Ending)?.map_err(Unanswered::Store)
+        self.wait(move || shared.ask(question)).await?.map_err(Unanswered::Store)
     }
 }
 
@@ -148,7 +166,11 @@ impl Shared {
         question: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let idle = self.idle().pop();
-        let reader = idle.map_or_else(|| Reader::open(&self.settings.store), Ok)?;
+        let mut reader = idle.map_or_else(|| Reader::open(&self.settings.store), Ok)?;
+        let (begun, is_ending) = (clock::instant(), Arc::clone(&self.settings.is_ending));
+        reader.interrupt_when(move || {
+            begun.elapsed() >= QUESTION_TIMEOUT || is_ending.load(Ordering::Relaxed)
+        })?;
         let answer = question(&reader)?;
         self.idle().push(reader);
         Ok(answer)
@@ -161,16 +183,24 @@ impl Shared {
 
 // === impl Unanswered ===
 
+impl Unanswered {
+    /// The status, the code and the message of the answer.
+    fn parts(&self) -> (StatusCode, &'static str, String) {
+        let (code, message) = match self {
+            Self::Bad(message) => return (StatusCode::BAD_REQUEST, "parameter", message.clone()),
+            Self::Store(error @ StoreError::Interrupted) => ("too_slow", error.to_string()),
+            // Where it is concerns nobody who asks.
+            Self::Store(StoreError::File(..)) => ("store", "the store cannot be opened".to_owned()),
+            Self::Store(error) => ("store", error.to_string()),
+            Self::Ending => ("ending", "the server ends".to_owned()),
+        };
+        (StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+}
+
 impl IntoResponse for Unanswered {
     fn into_response(self) -> Response {
-        match self {
-            Self::Bad(message) => answers::error(StatusCode::BAD_REQUEST, "parameter", &message),
-            Self::Store(error) => {
-                answers::error(StatusCode::SERVICE_UNAVAILABLE, "store", &error.to_string())
-            }
-            Self::Ending => {
-                answers::error(StatusCode::SERVICE_UNAVAILABLE, "ending", "the server ends")
-            }
-        }
+        let (status, code, message) = self.parts();
+        answers::error(status, code, &message)
     }
 }

@@ -9,9 +9,10 @@ use crate::web::Unanswered;
 use crate::web::door::Visitor;
 
 /// The pages, as the navigation lists them: path and name.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("/", "Overview"),
     ("/logs", "Log"),
+    ("/limits", "Limits"),
     ("/chain", "Chain"),
     ("/alerts", "Alerts"),
     ("/keys", "Keys"),
@@ -109,11 +110,7 @@ pub(super) fn refused(
 
 /// A page that says why the store was not read.
 pub(super) fn unanswered(visitor: &Visitor, path: &str, cause: &Unanswered) -> Response {
-    let (status, message) = match cause {
-        Unanswered::Bad(message) => (StatusCode::BAD_REQUEST, message.clone()),
-        Unanswered::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Unanswered::Ending => (StatusCode::SERVICE_UNAVAILABLE, "the server ends".to_owned()),
-    };
+    let (status, _, message) = cause.parts();
     refused(visitor, path, status, &message)
 }
 

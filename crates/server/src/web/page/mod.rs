@@ -6,6 +6,7 @@ mod chart;
 mod format;
 mod frame;
 mod keys;
+mod limits;
 mod logs;
 mod overview;
 mod package;
@@ -29,6 +30,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/requests/{id}", get(record::show))
         .route("/chain", get(chain::show))
         .route("/alerts", get(alerts::show))
+        .route("/limits", get(limits::show))
         .route("/keys", get(keys::show))
 }
 
@@ -46,15 +48,20 @@ pub(super) fn assets() -> Router<Service> {
         .route("/js/{*path}", get(package::file))
 }
 
-/// The page for a key that may not see the page that it asks for.
+/// The page for a request that is refused.
 pub(super) fn refused(status: StatusCode) -> Response {
-    let message = match status {
-        StatusCode::FORBIDDEN => {
-            "Your key may not see this page. Its tier needs usage_of_others, and its restrictions count here too."
-        }
-        _ => "The server ends.",
+    let (title, message) = match status {
+        StatusCode::FORBIDDEN => (
+            "This is not for your key",
+            "Your key may not see this page. Its tier needs usage_of_others, and its restrictions count here too.",
+        ),
+        StatusCode::TOO_MANY_REQUESTS => (
+            "Too many invalid keys",
+            "Too many invalid keys came from this address. Wait five minutes.",
+        ),
+        _ => ("Not now", "The server ends."),
     };
-    (status, Html(frame::alone("This is not for your key", message).into_string())).into_response()
+    (status, Html(frame::alone(title, message).into_string())).into_response()
 }
 
 /// Any path without a page.

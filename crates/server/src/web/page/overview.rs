@@ -351,7 +351,7 @@ impl Contents {
 }
 
 /// A number. On narrow screens its unit is below it.
-fn cell(unit: &'static str, text: &str) -> Markup {
+pub(super) fn cell(unit: &'static str, text: &str) -> Markup {
     html! { td role="cell" class="number" data-unit=(unit) { (text) } }
 }
 
@@ -370,8 +370,8 @@ fn tile(name: &str, value: &str, detail: &str, link: Option<&str>) -> Markup {
     }
 }
 
-/// How large a row is beside the largest.
-fn share(part: u64, most: u64) -> Markup {
+/// How large a part is beside the most.
+pub(super) fn share(part: u64, most: u64) -> Markup {
     let width = permille(part, most).max(5);
     html! {
         svg class="share" viewBox="0 0 1000 4" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
