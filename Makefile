@@ -226,15 +226,15 @@ test check check-rest check-nginx lines memory latency bench: PRECOMPILE := --fe
 module: rust $(WASM_OPT)
 	@tools/build-modules.sh $(PRECOMPILE)
 
-# The module with faults that the tests switch on. It is never shipped, so it is optimised less.
+# The module with faults that the tests switch on. Its dependencies are those of the module, which are built.
 .PHONY: build-faults
 build-faults: rust $(WASM_OPT)
-	@CARGO_PROFILE=release tools/build-wasm.sh target/vkey-faults.wasm --features faults
+	@tools/build-wasm.sh target/vkey-faults.wasm --features faults
 
 # The module with a policy with exceptions. It is never shipped either.
 .PHONY: build-skip
 build-skip: rust $(WASM_OPT)
-	@POLICY=testdata/policies/skip.json CARGO_PROFILE=release tools/build-wasm.sh target/vkey-skip.wasm
+	@POLICY=testdata/policies/skip.json tools/build-wasm.sh target/vkey-skip.wasm
 
 # A module that does nothing, as a baseline for `make bench`.
 .PHONY: build-noop

@@ -93,7 +93,7 @@ fn config() -> ProptestConfig {
         true => ProptestConfig {
             rng_seed: RngSeed::Fixed(1),
             failure_persistence: None,
-            ..ProptestConfig::with_cases(2_000)
+            ..ProptestConfig::with_cases(500)
         },
         false => ProptestConfig::default(),
     }

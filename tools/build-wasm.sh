@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# [PACKAGE=NAME] [POLICY=PATH] [CARGO_PROFILE=NAME] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
+# [PACKAGE=NAME] [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
 # optimised and stripped, the same bytes from any checkout path. The names of its functions are in a list beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 output=$1
 shift
 package=${PACKAGE:-vkey-filter}
-profile=${CARGO_PROFILE:-module}
+profile=module
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 # The upstream-TLS policy that is compiled in, from the root of the checkout.
 policy=${POLICY:-filters/vkey/upstream-tls.json}
@@ -21,7 +21,7 @@ optimised_from=${output%.wasm}.raw.wasm
 names=${output%.wasm}.symbols
 . tools/remaps.sh
 # The dependencies are the same, so a new folder begins with those that are built.
-if [ "$profile" = module ] && [ ! -e "$folder" ] && [ -d "target/wasm32-wasip1/$profile/deps" ]; then
+if [ ! -e "$folder" ] && [ -d "target/wasm32-wasip1/$profile/deps" ]; then
     rm -rf "$folder.new"
     mkdir -p "$folder.new/wasm32-wasip1"
     cp -a "target/$profile" "$folder.new/"
