@@ -50,7 +50,10 @@ provider=$!
 "$binary" --config-path "$state/envoy.yaml" --disable-hot-restart --log-level warning \
     --file-flush-interval-msec 100 > "$state/audit.pipe" 2> >(tee -i "$state/envoy.log" >&2) &
 envoy=$!
+VKEY_GATE_KEY=$("$vkey" mint --config envoy.yaml --tenant ops --tier operator --sub vkey-serve --lifetime 1d)
+export VKEY_GATE_KEY
 "$vkey" serve --config "$state/envoy.yaml" --store "$state/audit.db" --listen "$page" \
+    --gate http://127.0.0.1:10000 --gate-key-env VKEY_GATE_KEY \
     --follow "$state/audit.log" --follow "$state/envoy.log" 2> "$state/serve.log" &
 collector=$!
 

@@ -12,9 +12,10 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::io::{self, Read as _};
-use std::net::TcpListener;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
@@ -27,7 +28,9 @@ use vkey::decision::{Decision, DenyReason};
 use vkey::engine::Engine;
 use vkey::key::keyring::Secret;
 use vkey_server::alerts::Thresholds;
+use vkey_server::client::{Client, ClientOptions};
 use vkey_server::collect::LineReader;
+use vkey_server::gate::Gate;
 use vkey_server::server::{self, Options, Stopper};
 use vkey_server::store::{Batch, Item, Retention, Store};
 
@@ -89,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         access_log_service: None,
         thresholds: Thresholds::default(),
         receiver: None,
-        gates: Vec::new(),
+        gates: vec![gate(&stub_gate()?)?, gate("http://127.0.0.1:1/.vkey/usage")?],
         listener,
         tls: None,
         report: Box::new(|_| {}),
@@ -103,6 +106,37 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     Ok(server::run(options, engine()?, &stopper)?)
+}
+
+fn gate(url: &str) -> Result<Arc<Gate>, Box<dyn Error>> {
+    Ok(Arc::new(Gate::new(Client::new(url, ClientOptions::default())?)))
+}
+
+/// A server that says the same of each key. Returns the URL of its usage endpoint.
+fn stub_gate() -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/.vkey/usage", listener.local_addr()?);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    Ok(url)
+}
+
+fn answer(mut stream: TcpStream) -> io::Result<()> {
+    const USAGE: &str = r#"{"limits":[
+        {"name":"key_quota_day","limit":1000,"used":941,"remaining":59,"reset_secs":4711},
+        {"name":"tier_cost_month","limit":25000000,"used":1500000,"remaining":23500000,"reset_secs":86400},
+        {"name":"<b>total</b>","limit":null,"used":18446744073709551615,"remaining":null,"reset_secs":null}]}"#;
+    let lines = BufReader::new(stream.try_clone()?).lines();
+    for line in lines {
+        if line?.is_empty() {
+            let len = USAGE.len();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n{USAGE}")?;
+        }
+    }
+    Ok(())
 }
 
 fn engine() -> Result<Engine, Box<dyn Error>> {

@@ -20,7 +20,7 @@ const { attenuate, explain, mint } = await import(pathToFileURL(join(root, 'targ
 const SECRET = 'q8#Zr!2vLw$9xTn@4bKdHm7%eYc3';
 const operator = mint(SECRET, { tenant: 'acme', sub: 'alice', tier: 'operator', lifetime: '1h' }, { ring: 'main' });
 const stranger = mint(SECRET, { tenant: 'acme', sub: 'bob', lifetime: '1h' }, { ring: 'main' });
-const PAGES = ['/', '/?period=24h', '/logs', '/logs?status=failed&reason=quota', '/logs?user=nobody', '/logs?from=yesterday', '/chain', '/alerts', '/keys'];
+const PAGES = ['/', '/?period=24h', '/logs', '/logs?status=failed&reason=quota', '/logs?user=nobody', '/logs?from=yesterday', '/limits', '/chain', '/alerts', '/keys'];
 
 // The paths of hostile records have 900 characters without a place to break.
 const HOSTILE_PATHS = '/=*';
@@ -302,5 +302,20 @@ test('a key is inspected and narrowed in the browser, and no request has it', as
     assert.deepEqual(parts.filter((part) => part.length > 8 && sent.includes(part)), [], request.url());
   }
   assert.deepEqual(await page.evaluate(() => [localStorage.length, sessionStorage.length]), [0, 0]);
+  await close();
+});
+
+test('what is left of limits is shown, the tightest first, and a gate that is away is named', async () => {
+  const { page, close } = await open();
+  await page.goto(`${base}/limits`);
+  assert.match(await page.textContent('section:nth-of-type(2)'), /the server cannot be reached/);
+  const names = await page.locator('section:first-of-type tbody th code').allTextContents();
+  assert.deepEqual(names.slice(0, 3), ['key_quota_day', 'tier_cost_month', '<b>total</b>']);
+  const row = page.locator('section:first-of-type tbody tr').first();
+  assert.deepEqual(await row.locator('td.number').allTextContents(), ['59', '941', '1\u202f000', '1h 18m 31s']);
+  const spend = page.locator('section:first-of-type tbody tr').nth(1);
+  assert.deepEqual((await spend.locator('td.number').allTextContents()).slice(0, 3), ['$23.50', '$1.50', '$25.00']);
+  await row.getByRole('link').click();
+  assert.match(page.url(), /\/logs\?key=k_acme00&tenant=acme$/);
   await close();
 });

@@ -112,8 +112,7 @@ impl Limits {
                             caption { "The keys with the most requests of the last " (DAYS) " days. The counts are those of this gate." }
                             thead role="rowgroup" {
                                 tr role="row" {
-                                    th role="columnheader" scope="col" { "Key" }
-                                    th role="columnheader" scope="col" { "Limit" }
+                                    th role="columnheader" scope="col" { "Key and limit" }
                                     @for name in ["Left", "Used", "Of", "Resets in"] {
                                         th role="columnheader" scope="col" class="number" { (name) }
                                     }
@@ -164,13 +163,12 @@ fn of_key(key: &UsedKey, limits: Option<&[Allowance]>) -> Markup {
         @if limits.is_empty() {
             tr role="row" {
                 (name(key, None))
-                td role="cell" class="muted" colspan="5" { "no limit, or no request counted" }
+                td role="cell" class="muted" colspan="4" { "no limit, or no request counted" }
             }
         }
         @for limit in limits {
             tr role="row" {
                 (name(key, Some(limit)))
-                td role="cell" { code { (format::text(&limit.name)) } }
                 (cell("left", &amount(limit, limit.remaining)))
                 (cell("used", &amount(limit, Some(limit.used))))
                 (cell("in all", &amount(limit, limit.limit)))
@@ -187,7 +185,10 @@ fn name(key: &UsedKey, limit: Option<&Allowance>) -> Markup {
     html! {
         th role="rowheader" scope="row" {
             (format::linked(link, &key.key))
-            span class="hint" { "of " (format::text(&key.tenant)) }
+            span class="hint" {
+                "of " (format::text(&key.tenant))
+                @if let Some(limit) = limit { ", " code { (format::text(&limit.name)) } }
+            }
             @if let Some((remaining, all)) = left { (share(remaining, all)) }
         }
     }
