@@ -11,6 +11,7 @@ mod counters;
 mod files;
 mod filter;
 mod findings;
+mod held;
 mod id;
 mod measures;
 mod positions;
