@@ -83,6 +83,9 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 check: test check-rest ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@echo "make check: all passed"
 
+# Which mutants `make check` runs.
+MUTANTS := --short
+
 # What `make check` does after `make test`.
 .PHONY: check-rest
 check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
@@ -91,7 +94,7 @@ check-rest: lint module build-faults build-skip build-broken istio test-wasm tes
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
-	@tools/mutants.py --short
+	@tools/mutants.py $(MUTANTS)
 	$(TEST_ENV) tools/main-tests.sh --faults $(abspath $(OTHER_ENVOYS))
 	@echo "make check-rest: all passed"
 

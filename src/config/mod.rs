@@ -98,6 +98,8 @@ pub struct Plan {
     pub unready: Vec<NotReady>,
     /// The provider credentials that the listener's gate attaches, by the host that the client names.
     pub credentials: Vec<UpstreamCredential>,
+    /// The rings whose secret is in a filter state: the name of each, and the key of the state.
+    pub filter_states: Vec<(String, String)>,
     /// The id of the configuration in audit lines: the first digits of its SHA-256, and, if its revocations
     /// have a version, `/` and that version.
     pub id: Rc<str>,
@@ -138,6 +140,8 @@ enum Part {
 pub enum NotReadyCause {
     /// It contains characters that are invalid in a header, or begins or ends with a space.
     HeaderValue,
+    /// It is no variable, but a filter state, which only a gate with requests can read.
+    FilterState,
     /// It contains no usable secret.
     Secret(InvalidSecret),
     /// It is unset or empty.
@@ -251,7 +255,10 @@ impl Config {
         for credential in &self.credentials {
             credentials.push(credential.compile(&environment)?);
         }
+        let state =
+            |ring: &RingConfig| Some((ring.name().to_owned(), ring.filter_state()?.to_owned()));
         Ok(Plan {
+            filter_states: self.rings.iter().filter_map(state).collect(),
             id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
             unready,
@@ -390,9 +397,14 @@ impl NotReady {
         }
     }
 
-    /// Whether the variable of a secret or of a signing key is unset or empty.
+    /// Whether the variable of a secret or of a signing key is unset or empty, or a filter state that is not known.
     pub fn is_unset_secret(&self) -> bool {
-        self.part.is_some() && self.cause == NotReadyCause::Unset
+        self.part.is_some() && self.cause == NotReadyCause::Unset || self.is_filter_state()
+    }
+
+    /// Whether the secret is in a filter state.
+    pub fn is_filter_state(&self) -> bool {
+        self.cause == NotReadyCause::FilterState
     }
 
     fn of(self, part: Part) -> Self {
@@ -414,6 +426,12 @@ impl fmt::Display for NotReady {
                 "environment variable {variable} holds characters that a header cannot carry, or begins or \
                  ends with a space"
             ),
+            NotReadyCause::FilterState => {
+                write!(
+                    f,
+                    "the secret is in the filter state {variable}, which only the gate of a proxy can read"
+                )
+            }
             NotReadyCause::Secret(invalid) => {
                 write!(f, "environment variable {variable}: {invalid}")
             }

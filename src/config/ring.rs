@@ -1,5 +1,7 @@
 //! A ring of a configuration: what its secrets are called, and the ring in an environment.
 
+use zeroize::Zeroizing;
+
 use crate::json::{Invalid, Members, Node};
 use crate::key::claims::id;
 use crate::key::keyring::{InvalidSecret, Ring, RingState, Rotation, Secret, Signer};
@@ -12,7 +14,12 @@ const NO_KID: &str = "a signing key is named by its kid: the name of this ring, 
 
 const NO_EPOCH: &str = "a ring without rotation has no epoch but 0";
 
-/// A ring of a configuration, whose secrets are still names of environment variables.
+const NO_FILTER_STATE: &str = "1 to 64 of A-Z a-z 0-9 . _ -";
+
+/// The longest key of a filter state.
+const MAX_FILTER_STATE_BYTES: usize = 64;
+
+/// A ring of a configuration, whose secrets are still names of environment variables or filter states.
 #[derive(Debug)]
 pub struct RingConfig {
     name: String,
@@ -30,6 +37,8 @@ type Read = fn(&str) -> Result<Secret, InvalidSecret>;
 enum Source {
     /// They are derived from the secret.
     Secret(Variable),
+    /// They are derived from a secret that another filter puts into the filter state with this key.
+    FilterState(String),
     /// They are listed, and there are no others.
     Keys(Vec<(Kid, Variable)>),
 }
@@ -67,15 +76,29 @@ impl RingConfig {
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let (secret, keys) = match &self.source {
             Source::Secret(variable) => (Some(variable), [].as_slice()),
+            Source::FilterState(_) => (None, [].as_slice()),
             Source::Keys(keys) => (None, keys.as_slice()),
         };
         secret.into_iter().chain(keys.iter().map(|(_, variable)| variable)).map(Variable::name)
     }
 
+    /// The key of the filter state that holds the secret, if one does.
+    pub fn filter_state(&self) -> Option<&str> {
+        match &self.source {
+            Source::FilterState(key) => Some(key),
+            Source::Secret(_) | Source::Keys(_) => None,
+        }
+    }
+
+    /// What [`RingConfig::compile`] asks for: the names of the variables, or the key of the filter state.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.variables().chain(self.filter_state())
+    }
+
     /// The signing keys that the ring has, if it has single ones in place of its secret.
     pub fn kids(&self) -> Option<impl Iterator<Item = &Kid>> {
         match &self.source {
-            Source::Secret(_) => None,
+            Source::Secret(_) | Source::FilterState(_) => None,
             Source::Keys(keys) => Some(keys.iter().map(|(kid, _)| kid)),
         }
     }
@@ -95,8 +118,8 @@ impl RingConfig {
         self.tenants.as_deref()
     }
 
-    /// Fills in the secrets. Returns the ring, and what it lacks: without its secret, or without all of its signing
-    /// keys, it is not ready. The ring is `None` if the name is invalid, which [`super::Config::parse`] rejects.
+    /// Fills in the secrets. `environment` returns the value of a variable, or what is known of a filter state. Returns
+    /// the ring, and what it lacks: without its secret, or without all of its signing keys, it is not ready. The ring is `None` if the name is invalid, which [`super::Config::parse`] rejects.
     pub fn compile(
         &self,
         environment: impl Fn(&str) -> Option<String>,
@@ -113,6 +136,18 @@ impl RingConfig {
                 let part = Part::Ring(self.name.clone());
                 Signer::new(read(variable, part, Secret::parse_unguessable).as_ref())
             }
+            Source::FilterState(key) => {
+                let text = environment(key).filter(|text| !text.is_empty()).map(Zeroizing::new);
+                let secret = text.ok_or(NotReadyCause::FilterState).and_then(|text| {
+                    Secret::parse_unguessable(&text).map_err(NotReadyCause::Secret)
+                });
+                let lack = |cause| NotReady {
+                    part: Some(Part::Ring(self.name.clone())),
+                    variable: key.clone(),
+                    cause,
+                };
+                Signer::new(secret.map_err(|cause| lacks.push(lack(cause))).ok().as_ref())
+            }
             Source::Keys(keys) => {
                 let keys = keys.iter().map(|(kid, variable)| {
                     let key = read(variable, Part::Key(kid.clone()), Secret::parse_signing_key);
@@ -127,13 +162,22 @@ impl RingConfig {
 }
 
 impl Source {
+    /// `"${NAME}"`, or `{"filter_state": "KEY"}`.
+    fn of_secret(node: &Node<'_>) -> Result<Self, Invalid> {
+        if node.string().is_ok() {
+            return variable(node).map(Self::Secret);
+        }
+        let members = node.members(&["filter_state"])?;
+        filter_state(&members.require("filter_state")?).map(Self::FilterState)
+    }
+
     fn read(
         members: &Members<'_>,
         ring: &str,
         rotation: Option<Rotation>,
     ) -> Result<Self, Invalid> {
         let Some(keys) = members.get("keys") else {
-            return variable(&members.require("secret")?).map(Self::Secret);
+            return Self::of_secret(&members.require("secret")?);
         };
         if members.get("secret").is_some() {
             return Err(keys.unusable("a ring has either a secret or keys; remove one of them"));
@@ -155,6 +199,14 @@ impl Source {
             Ok(Self::Keys(read))
         }
     }
+}
+
+/// The key of a filter state.
+fn filter_state(node: &Node<'_>) -> Result<String, Invalid> {
+    let key = node.string()?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_key = (1..=MAX_FILTER_STATE_BYTES).contains(&key.len()) && key.bytes().all(allowed);
+    if is_key { Ok(key.to_owned()) } else { Err(node.expected(NO_FILTER_STATE)) }
 }
 
 pub(super) fn variable(node: &Node<'_>) -> Result<Variable, Invalid> {

@@ -23,7 +23,7 @@ use crate::config::{ClientRules, Plan, Settings, UpstreamCredential};
 use crate::decision::DenyReason;
 use crate::headers::RequestHead;
 use crate::key::Key;
-use crate::key::keyring::Keyring;
+use crate::key::keyring::{Keyring, Secret, Signer};
 use crate::key::revocations::Newer;
 use crate::key::token::{Kid, Unverified, jwt_kid};
 use crate::limits::{Charge, Origin};
@@ -37,8 +37,8 @@ pub use refused_models::RefusedModels;
 use signing_keys::SigningKeys;
 pub use stages::{Question, Stage, StageResult, check_method};
 
-/// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, and the
-/// newer revocations.
+/// Decides on requests under one plan. Its only state is a cache of verified keys and signing keys, newer
+/// revocations, and secrets that came after the plan.
 pub struct Engine {
     plan: Plan,
     memberships: Memberships,
@@ -103,6 +103,15 @@ impl Engine {
     /// The id of the plan in audit lines.
     pub fn plan_id(&self) -> &Rc<str> {
         &self.plan.id
+    }
+
+    /// Gives a ring another secret, or none. What was verified with the earlier one is forgotten.
+    pub fn set_secret(&mut self, ring: &str, secret: Option<&Secret>) {
+        if self.plan.keyring.set_signer(ring, Signer::new(secret)) {
+            self.verified = VerifiedKeys::new(&self.plan.keyring);
+            self.signing_keys = SigningKeys::default();
+            self.forged = ForgedTokens::default();
+        }
     }
 
     /// Adds revocations that are newer than the plan's own.

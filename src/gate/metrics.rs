@@ -132,6 +132,11 @@ impl Metrics {
     /// Counts a start of the module with a configuration, and shows whether it can serve requests.
     pub(super) fn show_start(&self, host: &impl Host, is_ready: bool) {
         self.add(host, Series::Started, 1);
+        self.show_ready(host, is_ready);
+    }
+
+    /// Shows whether keys can be accepted.
+    pub(super) fn show_ready(&self, host: &impl Host, is_ready: bool) {
         self.set(host, "vkey_ready".to_owned(), u64::from(is_ready));
     }
 

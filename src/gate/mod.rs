@@ -17,6 +17,7 @@ mod resets;
 mod response;
 mod revocations;
 mod seal;
+mod secrets;
 mod sessions;
 mod splice;
 mod start;
@@ -52,6 +53,7 @@ use self::request::Next;
 use self::resets::Resets;
 use self::response::Withheld;
 use self::revocations::Revocations;
+use self::secrets::Secrets;
 use self::start::Start;
 use self::trail::Trail;
 use self::upstream::verdicts::Upstreams;
@@ -72,6 +74,7 @@ pub struct Gate {
     start: Start,
     upstreams: Upstreams,
     revocations: Revocations,
+    secrets: Secrets,
     followed: Followed,
     /// A cluster has an upstream gate.
     has_gates: Cell<bool>,
@@ -113,6 +116,7 @@ impl Gate {
             start: Start::default(),
             upstreams: Upstreams::new(policy, upstream_tls),
             revocations: Revocations::default(),
+            secrets: Secrets::new(&plan.filter_states),
             followed: Followed::default(),
             has_gates: Cell::new(false),
             lacks_filter_state: Cell::new(false),
@@ -136,6 +140,7 @@ impl Gate {
             resets: Resets::default(),
             start: Start::default(),
             revocations: Revocations::default(),
+            secrets: Secrets::default(),
             followed: Followed::default(),
             has_gates: Cell::new(false),
             lacks_filter_state: Cell::new(false),

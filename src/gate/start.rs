@@ -63,11 +63,11 @@ impl Gate {
         let hindrances = config.hindrances(&policy, now_secs(host.now_ns()));
         match config.compile(environment) {
             Ok(plan) => {
-                for ring in &plan.unready {
+                for ring in plan.unready.iter().filter(|ring| !ring.is_filter_state()) {
                     log_not_ready(host, "the keys that it signs are", ring);
                 }
                 Metrics::default().show_rings(host, plan.keyring.rings());
-                if !plan.keyring.is_ready() {
+                if !plan.keyring.is_ready() && plan.filter_states.is_empty() {
                     host.log(Level::Error, "vkey: no ring is ready, every request is refused");
                     return Self::not_ready(host, audit, policy);
                 }

@@ -3,6 +3,7 @@
 mod bodies;
 mod finality;
 mod recorded;
+mod secrets;
 mod trail;
 
 use super::*;

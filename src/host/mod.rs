@@ -219,6 +219,10 @@ pub trait Host: SharedData {
     /// The bytes of a property; `None` if it is absent or empty.
     fn property(&self, property: Property) -> Option<Vec<u8>>;
 
+    /// The bytes of a filter state that another filter has set; `None` if it is absent or empty, or the host has none.
+    /// `path`: `filter_state`, NUL and its key.
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>>;
+
     /// Sets a filter state of the request, which other filters and access loggers can read.
     ///
     /// # Errors

@@ -185,6 +185,10 @@ impl<H: Host> Host for HostView<'_, H> {
         }
     }
 
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        if self.is_nginx() { None } else { self.host.filter_state(path) }
+    }
+
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         if !self.is_nginx() {
             self.host.set_filter_state(key, value)

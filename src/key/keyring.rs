@@ -208,6 +208,12 @@ impl Keyring {
         Self { rings, clock_skew_secs }
     }
 
+    /// Gives a ring another signer. `false` if there is no such ring.
+    pub fn set_signer(&mut self, ring: &str, signer: Signer) -> bool {
+        let ring = self.rings.iter_mut().find(|found| &*found.name == ring);
+        ring.map(|ring| ring.signer = signer).is_some()
+    }
+
     /// The rings in their order: the name of each, and whether it is ready.
     pub fn rings(&self) -> impl Iterator<Item = (&str, bool)> {
         self.rings.iter().map(|ring| (ring.name(), ring.is_ready()))

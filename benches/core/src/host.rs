@@ -151,6 +151,10 @@ impl Host for CountedHost {
         self.call(Call::Property, |host| host.property(property))
     }
 
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        self.call(Call::Property, |host| host.filter_state(path))
+    }
+
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         self.call(Call::FilterState, |host| host.set_filter_state(key, value))
     }

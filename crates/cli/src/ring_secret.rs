@@ -23,7 +23,7 @@ pub(super) struct SecretFileArgs {
 
 /// The environment of a command, in which a file may stand for the variable of the rings.
 pub(super) struct RingEnvironment {
-    /// The name of the variable that is replaced, and its value.
+    /// The name of the variable, or the key of the filter state, that is replaced, and its value.
     replaced: Option<(String, Zeroizing<String>)>,
     /// Whether the command has `--secret-file`.
     has_option: bool,
@@ -88,18 +88,18 @@ pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), 
     Ok((text, secret))
 }
 
-/// Reads the secret or the signing key, which all rings must share. Returns the variable's name and the text.
+/// Reads the secret or the signing key, which all rings must share. Returns the name of the variable or the key of the filter state, and the text.
 fn read_secret_of(
     rings: &[RingConfig],
     place: &Place,
 ) -> Result<(String, Zeroizing<String>), Error> {
-    let mut variables = rings.iter().flat_map(RingConfig::variables);
-    let variable = variables.next().unwrap_or_default();
-    if variables.any(|other| other != variable) {
+    let mut sources = rings.iter().flat_map(RingConfig::sources);
+    let source = sources.next().unwrap_or_default();
+    if sources.any(|other| other != source) {
         return Err(SeveralSecrets.into());
     }
     let (text, _) = read_secret(place)?;
-    Ok((variable.to_owned(), text))
+    Ok((source.to_owned(), text))
 }
 
 impl Failure for UnusableSecret {

@@ -155,12 +155,11 @@ impl Host for ProxyHost {
     }
 
     fn property(&self, property: Property) -> Option<Vec<u8>> {
-        let path = property.path();
-        // SAFETY: the path is valid for its length; the host writes to the two places.
-        let value = receive(|data, len| unsafe {
-            abi::proxy_get_property(path.as_ptr(), path.len(), data, len)
-        });
-        value.ok().filter(|value| !value.is_empty())
+        read_property(property.path())
+    }
+
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        read_property(path)
     }
 
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
@@ -313,6 +312,15 @@ pub(crate) fn plugin_configuration(len: usize) -> Vec<u8> {
 
 fn done(status: u32) -> Result<(), HostError> {
     if status == OK { Ok(()) } else { Err(HostError(status)) }
+}
+
+/// The bytes of a property; `None` if it is absent or empty.
+fn read_property(path: &str) -> Option<Vec<u8>> {
+    // SAFETY: the path is valid for its length; the host writes to the two places.
+    let value = receive(|data, len| unsafe {
+        abi::proxy_get_property(path.as_ptr(), path.len(), data, len)
+    });
+    value.ok().filter(|value| !value.is_empty())
 }
 
 /// Takes the bytes that a host call hands over.

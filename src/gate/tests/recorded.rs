@@ -122,6 +122,10 @@ impl Host for RecordedHost {
         self.call("property", |host| host.property(property))
     }
 
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        self.call("filter_state", |host| host.filter_state(path))
+    }
+
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         if self.lacks_filter_state {
             return self.call("set_filter_state", |_| Err(HostError::UNIMPLEMENTED));

@@ -315,6 +315,11 @@ impl Host for MemoryHost {
         self.property_at(property.path())
     }
 
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        self.property_reads.set(self.property_reads.get().saturating_add(1));
+        self.property_at(path).filter(|value| !value.is_empty())
+    }
+
     fn set_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
         if self.is_nginx() && (key != nginx::SEAL_VARIABLE || !self.seal_variable.get()) {
             self.log(Level::Error, &nginx::not_found(key));

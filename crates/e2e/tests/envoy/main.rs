@@ -64,6 +64,7 @@ mod refunds;
 mod rotation;
 mod route_changes;
 mod scenarios;
+mod secrets;
 mod tls_lint;
 mod tls_render;
 mod updates;

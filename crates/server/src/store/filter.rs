@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::words::{self, Column, word};
 use super::{Id, StoreError, integer};
@@ -101,13 +101,24 @@ impl Filter {
     }
 
     fn plan(&self, db: &Connection) -> Result<Plan, StoreError> {
-        if let Some(prefix) = self.path_prefix()
-            && !are_many(db, prefix)?
-        {
+        if self.path_prefix().is_some() && !self.has_many_paths(db)? {
             return Ok(Plan::Paths);
         }
         let words = self.words();
         Ok(if words.is_empty() { Plan::Times } else { Plan::Words(words) })
+    }
+
+    /// Whether many records have a path that begins as asked for.
+    fn has_many_paths(&self, db: &Connection) -> Result<bool, StoreError> {
+        let mut sql = "SELECT count(*) FROM (SELECT 1 FROM records INDEXED BY records_path WHERE 1"
+            .to_owned();
+        let mut values = Vec::new();
+        self.add_prefix("path", &mut sql, &mut values);
+        sql.push_str(" LIMIT ?)");
+        values.push(Box::new(MAX_OF_PATHS + 1));
+        let mut count = db.prepare_cached(&sql)?;
+        let count: i64 = count.query_row(params_from_iter(values), |row| row.get(0))?;
+        Ok(count > MAX_OF_PATHS)
     }
 
     /// What is before a `*` at the end of the path.
@@ -217,14 +228,6 @@ impl Filter {
             values.push(Box::new(end));
         }
     }
-}
-
-/// Whether many records have a path that begins with this.
-fn are_many(db: &Connection, prefix: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT count(*) > ?3 FROM (SELECT 1 FROM records INDEXED BY records_path
-        WHERE path >= ?1 AND (?2 IS NULL OR path < ?2) LIMIT ?3 + 1)";
-    let mut count = db.prepare_cached(sql)?;
-    Ok(count.query_row(params![prefix, end_of(prefix), MAX_OF_PATHS], |row| row.get(0))?)
 }
 
 /// The first text after all that begin with a prefix; `None` if there is none. SQLite compares the bytes of UTF-8, which

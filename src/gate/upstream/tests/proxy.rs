@@ -305,6 +305,10 @@ impl Host for Proxy {
         panic!("a header of the response is read: {name:?}")
     }
 
+    fn filter_state(&self, path: &str) -> Option<Vec<u8>> {
+        self.here(|context| context.facts.properties.get(path).cloned())
+    }
+
     fn property(&self, property: Property) -> Option<Vec<u8>> {
         // Envoy crashes when an upstream filter asks for it on a mirrored request.
         assert_ne!(property, Property::SourceAddress);
