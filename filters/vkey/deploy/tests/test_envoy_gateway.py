@@ -58,7 +58,8 @@ def wasm_filter() -> dict[str, Any]:
 
 
 def action(name: str, verdict: str) -> dict[str, Any]:
-    return {"name": name, "typed_config": {"@type": f"{TYPE}envoy.config.rbac.v3.Action", "name": name, "action": verdict}}
+    typed_config = {"@type": f"{TYPE}envoy.config.rbac.v3.Action", "name": name, "action": verdict}
+    return {"name": name, "typed_config": typed_config}
 
 
 def parsed(expression: str) -> dict[str, Any]:
@@ -78,8 +79,8 @@ def seal(expression: str | None = None) -> dict[str, Any]:
     matcher |= {"expr_match": {"cel_expr_parsed": {"expr": parsed(expression or rule["cel"])}}}
     attributes = {"name": "cel", "typed_config": {"@type": f"{TYPE}xds.type.matcher.v3.HttpAttributesCelMatchInput"}}
     single = {"input": attributes, "custom_match": {"name": "cel_matcher", "typed_config": matcher}}
-    on_match = {"predicate": {"single_predicate": single}, "on_match": {"action": action(rule["name"], rule["action"].upper())}}
-    matchers = {"matcher_list": {"matchers": [on_match]}}
+    allow = {"action": action(rule["name"], rule["action"].upper())}
+    matchers = {"matcher_list": {"matchers": [{"predicate": {"single_predicate": single}, "on_match": allow}]}}
     matchers |= {"on_no_match": {"action": action("default", authorization["defaultAction"].upper())}}
     return {"@type": f"{TYPE}envoy.extensions.filters.http.rbac.v3.RBACPerRoute", "rbac": {"matcher": matchers}}
 
@@ -122,7 +123,7 @@ class Schemas(unittest.TestCase):
             ("seal", "SecurityPolicy", "authorization.defaultAction", "Refuse", "'Refuse' is not one of"),
             ("seal", "SecurityPolicy", "authorization.rules.0", {"action": "Allow"}, "has(self.cel)"),
             ("seal", "SecurityPolicy", "targetRefs.0", target, "ref.kind in"),
-            ("envoyproxy", "EnvoyProxy", "telemetry.accessLog.settings.0.sinks.0.type", "OpenTelemetry", "has(self.file)"),
+            ("envoyproxy", "EnvoyProxy", "telemetry.accessLog.settings.0.sinks.0", {"type": "File"}, "has(self.file)"),
             ("envoyproxy", "ClientTrafficPolicy", "connection.bufferLimit", "9 MiB", "does not match"),
             ("held-bodies", "EnvoyPatchPolicy", "jsonPatches.0.nameSelector", {"value": "x"}, "has(self.nameSelector)"),
             ("backend-tls", "BackendTLSPolicy", "validation", {"hostname": "a.example"}, "has(self.caCertificateRefs)"),
@@ -176,7 +177,8 @@ class Contents(unittest.TestCase):
         for patch in object_of("held-bodies", "EnvoyPatchPolicy")["spec"]["jsonPatches"]:
             self.assertEqual(patch["name"], f"{metadata['namespace']}/llm/http")
         wrong = gateway("wrong")
-        wrong["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]["typed_config"]["config"]["fail_closed"] = True
+        http_filters = wrong["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+        http_filters[0]["typed_config"]["config"]["fail_closed"] = True
         with self.assertRaises(json_format.ParseError):
             parse("envoy.config.listener.v3.Listener", wrong)
 
