@@ -27,6 +27,15 @@ def minted(*arguments: str) -> tuple[str, str]:
     return secret, output([command, *words], secret)
 
 
+def lint(config: str) -> str:
+    """What `vkey tls lint` says of a configuration, e.g. of a dump."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(config)
+        file.flush()
+        words = [os.environ["VKEY_TEST_COMMAND"], "tls", "lint", file.name]
+        return subprocess.run(words, check=False, capture_output=True, text=True).stdout
+
+
 def output(words: list[str], secret: str = "") -> str:
     environment = os.environ | {VARIABLE: secret}
     return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout.strip()

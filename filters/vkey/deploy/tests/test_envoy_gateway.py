@@ -15,7 +15,7 @@ import yaml
 from crds import ROOT, document, documents, faults
 from google.protobuf import json_format
 from messages import parse
-from proxy import MODULE, ROUTER, UPSTREAM, Envoy, listener, minted
+from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted
 
 FOLDER = "envoy-gateway"
 FILES = ["backend-tls", "envoyproxy", "extension-policy", "held-bodies", "seal"]
@@ -215,6 +215,9 @@ class Running(unittest.TestCase):
     def test_compared_with_a_string_the_seal_refuses_everything(self) -> None:
         self.assertEqual(self.envoy.get("string", self.key)[0], 403)
         self.assertEqual(self.envoy.get("string")[0], 401)
+
+    def test_lint_does_not_know_a_seal_in_cel(self) -> None:
+        self.assertIn("listener gate: seal_missing", lint(self.envoy.ask("/config_dump")))
 
     def test_the_seal_of_consul(self) -> None:
         self.assertEqual(self.envoy.get("consul", self.key), (200, UPSTREAM), self.envoy.log())

@@ -17,7 +17,7 @@ import yaml
 from crds import DEPLOY, ROOT, document, documents, faults
 from google.protobuf import json_format
 from messages import PATCHED, parse
-from proxy import MODULE, ROUTER, UPSTREAM, Envoy, listener, minted, wait_for
+from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted, wait_for
 
 FILES = ["wasmplugin", "trafficextension", "waypoint", "variants/extension-config"]
 TYPE = "type.googleapis.com/"
@@ -329,7 +329,15 @@ class Delivery(unittest.TestCase):
             self.extension.publish(wasm(text))
             self.opens()
             self.assertEqual(self.seen(), 1)
+            self.assert_lint_sees_the_seal()
             self.closes()
+
+    def assert_lint_sees_the_seal(self) -> None:
+        dump = self.envoy.ask("/config_dump")
+        found = lint(dump)
+        self.assertIn("1 listener with the module", found)
+        self.assertNotIn("seal_missing", found)
+        self.assertIn("seal_missing", lint(dump.replace("wasm.vkey.decision", "another")))
 
     def seen(self) -> int:
         """How many requests of the key are counted."""
