@@ -218,13 +218,15 @@ lint-quick: rust
 fmt: rust ## Format the sources
 	cargo fmt --all
 
+ISTIO := filters/vkey/deploy/istio
+
 .PHONY: istio
-istio: module ## Write target/istio/wasmplugin.yaml with the checksum of the built module
+istio: module ## Write target/istio/{wasmplugin,trafficextension,waypoint}.yaml with the checksum of the built module
 	@mkdir -p target/istio
-	@sum=$$(sha256sum < target/vkey.wasm) && \
-	sed "s/^  sha256: .*/  sha256: \"$${sum%% *}\"/" filters/vkey/deploy/istio/wasmplugin.yaml \
-	  > target/istio/wasmplugin.yaml
-	@echo target/istio/wasmplugin.yaml
+	@sum=$$(sha256sum < target/vkey.wasm) && pin="s/^\\( *sha256:\\) \"\".*/\\1 \"$${sum%% *}\"/" && \
+	for name in wasmplugin trafficextension waypoint; do sed "$$pin" $(ISTIO)/$$name.yaml > target/istio/$$name.yaml || exit 1; done
+	@sed -n '/^---$$/,$$p' $(ISTIO)/wasmplugin.yaml >> target/istio/trafficextension.yaml # the seal, and what else an EnvoyFilter says
+	@printf '%s\n' target/istio/wasmplugin.yaml target/istio/trafficextension.yaml target/istio/waypoint.yaml
 
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)
