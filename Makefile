@@ -223,6 +223,19 @@ istio: module ## Write target/istio/wasmplugin.yaml with the checksum of the bui
 	  > target/istio/wasmplugin.yaml
 	@echo target/istio/wasmplugin.yaml
 
+# The images that are made, e.g. IMAGES=module where the base images cannot be pulled.
+IMAGES ?= module gate command
+
+.PHONY: image
+image: $(if $(filter command,$(IMAGES)),build,module) ## Build images in target/image, the same bytes each time (IMAGES="module gate command" GATE_BASE=image COMMAND_BASE=image)
+	@tools/setup.sh buildah
+	$(foreach name,GATE_BASE COMMAND_BASE,$(if $($(name)),$(name)=$($(name)))) tools/image.sh build $(IMAGES)
+
+.PHONY: push
+push: ## Push the images of `make image`, and print them with their digests (REGISTRY=registry.example/team TAG=0.1.0)
+	@tools/setup.sh buildah
+	@$(if $(TAG),TAG=$(TAG)) tools/image.sh push "$(REGISTRY)" $(IMAGES)
+
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)
 	cargo clean
