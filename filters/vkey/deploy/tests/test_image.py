@@ -30,7 +30,7 @@ def checkout(folder: Path, module: bytes, mode: int) -> None:
 
 
 def build(folder: Path, umask: int, *names: str, base: Path | None = None) -> dict[str, str]:
-    """The digests of images. Their base is an image of the module: that of a folder, because its name is in the image."""
+    """The digests of images. Their base is an image of the module, in one folder: its name is in the images."""
     base_image = f"oci:{(base or folder) / 'target/image/module'}"
     digests = {}
     for name in names:

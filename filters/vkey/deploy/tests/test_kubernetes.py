@@ -73,8 +73,12 @@ def rendered(variant: str) -> str:
             "components": [os.path.relpath(FILES / "components" / name, folder) for name in components],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-        kubectl = Path(os.environ["VKEY_TEST_DEPLOY_TOOLS"]) / "kubectl"
-        return subprocess.run([kubectl, "kustomize", folder], check=True, capture_output=True, text=True).stdout
+        return kustomize(folder)
+
+
+def kustomize(folder: Path) -> str:
+    kubectl = Path(os.environ["VKEY_TEST_DEPLOY_TOOLS"]) / "kubectl"
+    return subprocess.run([kubectl, "kustomize", folder], check=True, capture_output=True, text=True).stdout
 
 
 @functools.cache
@@ -276,6 +280,35 @@ class Rendered(unittest.TestCase):
             for p in (pod, collector)
         ]
         self.assertEqual(claims, [{"vkey-collector", "vkey-backup"}, {"vkey-collector"}])
+
+
+class Documentation(unittest.TestCase):
+    page = (ROOT / "docs/deploy-kubernetes.md").read_text()
+
+    def test_the_overlay_has_its_image_its_configuration_and_the_component(self) -> None:
+        component, overlay = re.findall("```yaml\n(.*?)```", self.page, re.DOTALL)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).resolve()
+            (folder / "config").mkdir()
+            (folder / "config/kustomization.yaml").write_text(component)
+            text = (FILES / "base/envoy.yaml").read_text().replace("address: upstream,", "address: mine,")
+            (folder / "config/envoy.yaml").write_text(text)
+            (folder / "kustomization.yaml").write_text(overlay.replace("../vkey", os.path.relpath(ROOT, folder)))
+            made = {o["kind"]: o for o in yaml.safe_load_all(kustomize(folder)) if o["kind"] != "NetworkPolicy"}
+        image = made["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"]
+        self.assertEqual(image, f"registry.example/team/vkey-gate@sha256:{'1' * 64}")
+        envoy = made["ConfigMap"]["data"]["envoy.yaml"]
+        self.assertIn("address: mine,", envoy)
+        self.assertIn("DownstreamTlsContext", envoy)
+        self.assertEqual({o["metadata"]["namespace"] for o in made.values()}, {"gate"})
+
+    def test_all_secrets_and_components_are_listed(self) -> None:
+        for component in (FILES / "components").iterdir():
+            self.assertIn(f"| `components/{component.name}` |", self.page)
+        for variant in VARIANTS:
+            volumes = [v for pod in pods(variant).values() for v in pod["spec"].get("volumes", [])]
+            names = {v["secret"]["secretName"] for v in volumes if "secret" in v}
+            self.assertEqual([name for name in names if f"| `{name}` |" not in self.page], [])
 
 
 DNS = {"kube-system kube-dns UDP 53", "kube-system kube-dns TCP 53"}
