@@ -399,14 +399,27 @@ class Configuration(unittest.TestCase):
             self.assertEqual(names, ["upstream", "127.0.0.1"])
             self.assertEqual(bootstraps[0], bootstraps[1])
 
-    def test_envoy_accepts_what_is_not_run(self) -> None:
-        oldest, newest = os.environ["VKEY_TEST_ENVOYS"].split(":")
-        for program, variant in ((oldest, "gates of all kinds"), (newest, "tls")):
-            with self.subTest(variant, envoy=program), tempfile.TemporaryDirectory() as name:
-                place(variant, Path(name), {})
-                arguments = [program, "--mode", "validate", *arguments_of_envoy(variant, Path(name))]
-                done = subprocess.run(arguments, capture_output=True, text=True, env={"VKEY_MAIN_SECRET": "x"})
-                self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+    def test_tls_is_mtls_without_what_is_about_clients(self) -> None:
+        tls, mtls = (yaml.safe_load(configuration(each)["envoy.yaml"]) for each in ("tls", "mtls"))
+        gate, ready = mtls["static_resources"]["listeners"]
+        self.assertEqual(ready["name"], "ready")
+        mtls["static_resources"]["listeners"] = [gate]
+        chain = gate["filter_chains"][0]
+        context = chain["transport_socket"]["typed_config"]
+        self.assertIs(context.pop("require_client_certificate"), True)
+        del context["common_tls_context"]["validation_context_sds_secret_config"]
+        manager = chain["filters"][0]["typed_config"]
+        del manager["http1_safe_max_connection_duration"]
+        del manager["common_http_protocol_options"]["max_connection_duration"]
+        self.assertEqual(tls, mtls)
+
+    def test_the_oldest_envoy_accepts_all_components(self) -> None:
+        oldest, variant = os.environ["VKEY_TEST_ENVOYS"].split(":")[0], "gates of all kinds"
+        with tempfile.TemporaryDirectory() as name:
+            place(variant, Path(name), {})
+            arguments = [oldest, "--mode", "validate", *arguments_of_envoy(variant, Path(name))]
+            done = subprocess.run(arguments, capture_output=True, text=True, env={"VKEY_MAIN_SECRET": "x"})
+            self.assertEqual(done.returncode, 0, done.stderr[-2000:])
 
 
 def command(*arguments: object, secret: str | None = None) -> str:
