@@ -130,6 +130,8 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 # The tests know the tools by the environment.
 .PHONY: test-deploy
 test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+	@tools/setup.sh openssl
+	cargo build --locked -p vkey-cli
 	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
