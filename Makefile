@@ -133,6 +133,8 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 # The tests know the tools by the environment.
 .PHONY: test-deploy
 test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+	@tools/setup.sh openssl
+	cargo build --locked -p vkey-cli
 	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
@@ -227,6 +229,19 @@ istio: module ## Write target/istio/{wasmplugin,trafficextension,waypoint}.yaml 
 	for name in wasmplugin trafficextension waypoint; do sed "$$pin" $(ISTIO)/$$name.yaml > target/istio/$$name.yaml || exit 1; done
 	@sed -n '/^---$$/,$$p' $(ISTIO)/wasmplugin.yaml >> target/istio/trafficextension.yaml # the seal, and what else an EnvoyFilter says
 	@printf '%s\n' target/istio/wasmplugin.yaml target/istio/trafficextension.yaml target/istio/waypoint.yaml
+
+# The images that are made, e.g. IMAGES=module where the base images cannot be pulled.
+IMAGES ?= module gate command
+
+.PHONY: image
+image: $(if $(filter command,$(IMAGES)),build,module) ## Build images in target/image, the same bytes each time (IMAGES="module gate command" GATE_BASE=image COMMAND_BASE=image)
+	@tools/setup.sh buildah
+	$(foreach name,GATE_BASE COMMAND_BASE,$(if $($(name)),$(name)=$($(name)))) tools/image.sh build $(IMAGES)
+
+.PHONY: push
+push: ## Push the images of `make image`, and print them with their digests (REGISTRY=registry.example/team TAG=0.1.0)
+	@tools/setup.sh buildah
+	@$(if $(TAG),TAG=$(TAG)) tools/image.sh push "$(REGISTRY)" $(IMAGES)
 
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)

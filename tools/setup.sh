@@ -183,6 +183,7 @@ part=$1
 shift
 case $part in
     curl) debian "command -v curl" curl ;;
+    buildah) debian "command -v buildah" buildah "command -v skopeo" skopeo ;;
     openssl) debian "command -v openssl" openssl ;;
     wrk) debian "command -v wrk" wrk "command -v taskset && command -v setpriv" util-linux ;;
     callgrind)

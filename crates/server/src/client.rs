@@ -120,7 +120,7 @@ impl Client {
         self.with_token(request).send(json)?.checked().map(drop)
     }
 
-    /// Gets a JSON text with a query, of at most so many bytes.
+    /// Gets a JSON text with a query, of at most this number of bytes.
     ///
     /// # Errors
     ///
