@@ -135,9 +135,27 @@ struct Gate {
 
 impl Gate {
     fn status(&self, key: &str) -> u16 {
-        // Envoy may reset a connection that it accepts while it replaces a filter.
-        let ask = || Connection::open(self.envoy.gate()).try_send(&request(key));
-        ask().or_else(|_| ask()).expect("an answer").status
+        self.envoy.send(&request(key)).status
+    }
+
+    /// Whether this Envoy ended when its first module arrived: see [`is_ended_by_a_first_module`].
+    fn ends_with_its_first_module(&self, binary: &Path) -> bool {
+        let answered = || {
+            let answer = Connection::try_open(self.envoy.gate()).and_then(|mut connection| {
+                connection.try_send(&request(&self.key)).map(|answer| answer.status)
+            });
+            answer.is_ok_and(|status| status != 500)
+        };
+        let outcome = || match self.envoy.exited() {
+            Some(status) => Some(Some(status)),
+            None => answered().then_some(None),
+        };
+        let ended = wait_for(outcome, || self.envoy.proxy_log());
+        if let Some(status) = ended {
+            assert!(is_ended_by_a_first_module(binary), "Envoy ended: {status}");
+            println!("Envoy ended: {status}");
+        }
+        ended.is_some()
     }
 
     /// Waits until both workers reply with this status.
@@ -162,6 +180,13 @@ impl Gate {
         let usage = usage(&mut Connection::open(self.envoy.gate()), &self.key, "");
         usage["allowed"].as_u64().unwrap()
     }
+}
+
+/// Envoy 1.36.2 ends with a segmentation fault when the first module of the process comes by ECDS after the start, on
+/// processors with protection keys for user pages.
+fn is_ended_by_a_first_module(binary: &Path) -> bool {
+    let has_keys = || fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" ospke"));
+    binary.to_string_lossy().ends_with("1.36.2") && has_keys()
 }
 
 fn request(key: &str) -> Request {
@@ -300,6 +325,9 @@ fn the_gate_is_closed_before_its_first_configuration() {
             fs::write(operator.dir.file("target/next.json"), &good).unwrap();
             let to = operator.dir.file("target/ecds/vkey.json");
             fs::rename(operator.dir.file("target/next.json"), to).unwrap();
+            if gate.ends_with_its_first_module(binary) {
+                continue;
+            }
             gate.wait(&key, 200, Instant::now());
             gate.wait("none", 401, Instant::now());
         }
