@@ -127,8 +127,9 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
         };
         let same = shown.iter().find(is_same);
         let around = deployment.as_mut().map(|deployment| deployment.around(plugin));
-        let Around { faults, notes: others } = around.unwrap_or_default();
-        let is_good = faults.is_empty();
+        let is_good = around.as_ref().is_none_or(|around| around.is_good);
+        let (faults, others) =
+            around.map_or_else(Default::default, |Around { faults, notes, .. }| (faults, notes));
         let faults = faults.iter().map(|flag| source.misdeployed(&flag.place, &flag.text).into());
         match (inspect(&source, plugin, args.env, &delivery), same) {
             (Ok(_), Some(same)) => {
@@ -155,7 +156,7 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
         }
         errors.extend(faults);
     }
-    let rest = deployment.map(Deployment::rest).unwrap_or_default();
+    let rest = deployment.as_ref().map(Deployment::rest).unwrap_or_default();
     errors.extend(rest.iter().map(|flag| source.misdeployed(&flag.place, &flag.text).into()));
     let Some(last) = errors.pop() else {
         return Ok(Exit::Success);

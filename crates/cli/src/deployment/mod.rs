@@ -12,8 +12,8 @@ use vkey::config::RoleConfig;
 use vkey::upstream_tls::Policy;
 
 use super::config_file::ConfigSource;
-use super::document::{typed, walk};
-use super::plugins::{Flag, Owner, Part, Plugin, parts};
+use super::document::{get, typed, walk};
+use super::plugins::{Flag, Owner, Part, Plugin, discovered_filter, parts};
 use super::tls::{self, Chain};
 
 /// The most objects that a note lists.
@@ -34,17 +34,18 @@ pub(super) struct Deployment<'a> {
     source: &'a ConfigSource,
     /// What is wrong with filter chains of Envoy; `None` if no listener has the module.
     chains: Option<Vec<Chain>>,
-    /// The parts of the gates that were checked.
+    /// The documents of Envoy of which was told what is wrong.
     checked: BTreeSet<String>,
 }
 
 /// What is around one gate.
-#[derive(Default)]
 pub(super) struct Around {
-    /// Mistakes.
+    /// Mistakes that were not told before.
     pub(super) faults: Vec<Flag>,
     /// What is to be known.
     pub(super) notes: Vec<Flag>,
+    /// Whether there is no mistake, told before or not.
+    pub(super) is_good: bool,
 }
 
 /// Whether the seal is behind a gate.
@@ -66,7 +67,10 @@ impl<'a> Deployment<'a> {
     ) -> Self {
         let parts = parts(documents);
         let of_envoy = parts.iter().filter(|part| is_of_envoy(part));
-        let of_envoy = of_envoy.map(|part| (part.root.clone(), part.value.clone()));
+        let of_envoy = of_envoy.flat_map(|part| {
+            let documents = envoy_documents(part).into_iter();
+            documents.map(|document| (part.root.clone(), document.clone()))
+        });
         let chains = tls::chains(of_envoy, policy, now_secs);
         Self { parts, source, chains, checked: BTreeSet::new() }
     }
@@ -87,43 +91,75 @@ impl<'a> Deployment<'a> {
 
     /// What is around a gate.
     pub(super) fn around(&mut self, plugin: &Plugin) -> Around {
-        let mut around =
-            Around { faults: plugin.flags.faults.clone(), notes: plugin.flags.notes.clone() };
-        around.faults.extend(self.literal_secrets(plugin));
-        if plugin.is_upstream_gate() {
-            return around;
-        }
-        let place = plugin.owner.as_ref().map_or_else(|| plugin.root.clone(), ToString::to_string);
-        let is_first = self.checked.insert(plugin.root.clone());
+        let mut faults = plugin.flags.faults.clone();
+        let mut notes = plugin.flags.notes.clone();
+        faults.extend(self.literal_secrets(plugin));
         let part = self.parts.iter().find(|part| part.root == plugin.root);
-        let Some(part) = part else { return around };
+        let Some(part) = part.filter(|_| !plugin.is_upstream_gate()) else {
+            return Around { is_good: faults.is_empty(), faults, notes };
+        };
         if plugin.owner.is_none() || is_of_envoy(part) {
-            let chains = self.chains.as_deref();
-            let faults = match chains {
-                None => vec![NO_LISTENER.to_owned()],
-                Some(_) if !is_first => Vec::new(),
-                Some(chains) => of_document(chains, &part.root).collect(),
-            };
-            let faults = faults.into_iter().map(|text| Flag { place: place.clone(), text });
-            around.faults.extend(faults);
-            return around;
+            return self.around_in_envoy(plugin, faults, notes);
         }
         let Sealing { fault, note } = self.sealing(part, plugin);
-        let flag = |text| Flag { place: place.clone(), text };
-        around.faults.extend(fault.map(|why| flag(format!("it has no seal: {why}"))));
-        around.notes.extend(note.map(flag));
-        around
+        let flag = |text| Flag { place: part.to_string(), text };
+        faults.extend(fault.map(|why| flag(format!("it has no seal: {why}"))));
+        notes.extend(note.map(flag));
+        Around { is_good: faults.is_empty(), faults, notes }
+    }
+
+    /// What is around a gate in configuration of Envoy. What is wrong in a document is told once.
+    fn around_in_envoy(
+        &mut self,
+        plugin: &Plugin,
+        mut faults: Vec<Flag>,
+        notes: Vec<Flag>,
+    ) -> Around {
+        let listeners = Vec::from_iter(self.listeners(plugin).map(|part| part.root.clone()));
+        let Some(chains) = self.chains.as_ref().filter(|_| !listeners.is_empty()) else {
+            faults.push(Flag { place: plugin.place.clone(), text: NO_LISTENER.to_owned() });
+            return Around { is_good: false, faults, notes };
+        };
+        let is_of = |chain: &&Chain| listeners.contains(&chain.document);
+        let is_good = faults.is_empty() && !chains.iter().any(|chain| is_of(&chain));
+        let new =
+            chains.iter().filter(is_of).filter(|chain| !self.checked.contains(&chain.document));
+        faults.extend(new.map(|chain| self.flag(chain)));
+        self.checked.extend(listeners);
+        Around { is_good, faults, notes }
+    }
+
+    /// The documents with the listeners that run a gate of Envoy.
+    fn listeners(&self, plugin: &Plugin) -> impl Iterator<Item = &Part<'a>> {
+        let is_listener = |part: &&Part<'a>| {
+            let mut runs = false;
+            walk(part.value, &mut |object| {
+                runs |= match &plugin.vm.filter {
+                    Some(name) => {
+                        discovered_filter(object).is_some_and(|found| found.filter == *name)
+                    }
+                    None => {
+                        part.root == plugin.root
+                            && typed(object).0.ends_with(".HttpConnectionManager")
+                    }
+                };
+            });
+            runs
+        };
+        self.parts.iter().filter(|part| is_of_envoy(part)).filter(is_listener)
     }
 
     /// What is wrong in documents of Envoy that have no gate, e.g. a seal without the module.
-    pub(super) fn rest(self) -> Vec<Flag> {
-        let chains = self.chains.into_iter().flatten();
+    pub(super) fn rest(&self) -> Vec<Flag> {
+        let chains = self.chains.iter().flatten();
         let rest = chains.filter(|chain| !self.checked.contains(&chain.document));
-        let place = |root: &str| {
-            let part = self.parts.iter().find(|part| part.root == root);
-            part.map_or_else(String::new, ToString::to_string)
-        };
-        rest.map(|chain| Flag { place: place(&chain.document), text: chain.text }).collect()
+        rest.map(|chain| self.flag(chain)).collect()
+    }
+
+    fn flag(&self, chain: &Chain) -> Flag {
+        let part = self.parts.iter().find(|part| part.root == chain.document);
+        let place = part.map_or_else(String::new, ToString::to_string);
+        Flag { place, text: chain.text.clone() }
     }
 
     fn sealing(&self, part: &Part<'a>, plugin: &Plugin) -> Sealing {
@@ -180,6 +216,15 @@ fn is_of_envoy(part: &Part<'_>) -> bool {
     is_envoy
 }
 
+/// The documents of Envoy in a part.
+fn envoy_documents<'a>(part: &Part<'a>) -> Vec<&'a Value> {
+    if part.owner.is_none() {
+        return vec![part.value];
+    }
+    let data = get(part.value, "data").and_then(Value::as_object).into_iter().flatten();
+    data.filter_map(|(_, member)| member.as_array()).flatten().collect()
+}
+
 /// Whether objects of this kind are read for seals and gates.
 fn is_known(owner: &Owner) -> bool {
     let kinds = [
@@ -193,8 +238,4 @@ fn is_known(owner: &Owner) -> bool {
         (gateway::GATEWAY_API, "GRPCRoute"),
     ];
     kinds.iter().any(|(group, kind)| owner.is(group, kind))
-}
-
-fn of_document<'c>(chains: &'c [Chain], root: &'c str) -> impl Iterator<Item = String> + 'c {
-    chains.iter().filter(move |chain| chain.document == root).map(|chain| chain.text.clone())
 }
