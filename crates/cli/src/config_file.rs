@@ -43,6 +43,15 @@ pub(super) struct ConfigSource {
     discovered: Vec<Discovered>,
 }
 
+/// The content of a file.
+struct Content {
+    /// The name of the file in messages.
+    file: String,
+    /// The name of the plugin to take.
+    name: Option<String>,
+    text: Zeroizing<Vec<u8>>,
+}
+
 /// Why a file has no usable plugin configuration.
 #[derive(Debug)]
 pub(super) struct ConfigError {
@@ -88,7 +97,7 @@ impl ConfigFile {
     ///
     /// If the file cannot be read, or has no configuration of the module.
     pub(super) fn read(&self) -> Result<ConfigSource, Error> {
-        let (file, name, text) = self.read_bytes()?;
+        let Content { file, name, text } = self.read_bytes()?;
         let found = plugins::find(&text);
         let is_gate = |plugin: &Plugin| !plugin.is_upstream_gate();
         let has_gate = found.as_ref().is_ok_and(|found| found.plugins.iter().any(is_gate));
@@ -110,7 +119,7 @@ impl ConfigFile {
     ///
     /// If the file cannot be read, or nothing in it has a configuration of the module.
     pub(super) fn read_deployed(&self) -> Result<(ConfigSource, Vec<Value>), Error> {
-        let (file, name, text) = self.read_bytes()?;
+        let Content { file, name, text } = self.read_bytes()?;
         let problem = match plugins::find_deployed(&text) {
             Ok((Found { plugins, others }, documents)) => {
                 let discovered = Vec::new();
@@ -125,8 +134,7 @@ impl ConfigFile {
         Err(ConfigError { file, problem }.into())
     }
 
-    /// The name of the file in messages, that of the plugin, and the content.
-    fn read_bytes(&self) -> Result<(String, Option<String>, Zeroizing<Vec<u8>>), Error> {
+    fn read_bytes(&self) -> Result<Content, Error> {
         let (path, name) = self.split();
         let place = Place::file(CONFIG, &path);
         let file = match place {
@@ -134,7 +142,7 @@ impl ConfigFile {
             _ => escape_line(&path.to_string_lossy()),
         };
         match place.read_bytes(MAX_DOCUMENT_BYTES) {
-            Ok(text) => Ok((file, name, text)),
+            Ok(text) => Ok(Content { file, name, text }),
             Err(error) if !is_file_name(&path) => Err(error.into()),
             Err(error) => {
                 Err(ConfigError { file, problem: ConfigProblem::Unreadable(error) }.into())

@@ -552,6 +552,19 @@ fn mistakes_on_envoy_gateway_are_named() {
     );
 }
 
+/// The gate in a patch of Envoy Gateway: the seal is in one too, or in a SecurityPolicy.
+#[test]
+fn a_gate_in_a_patch_of_envoy_gateway_needs_a_seal() {
+    let add = |value: Value| json!({"operation": {"op": "add", "path": "/a", "value": value}});
+    let spec = json!({"targetRef": {"kind": "Gateway", "name": "gw"}, "type": "JSONPatch",
+        "jsonPatches": [add(wasm()), add(seal())]});
+    let objects = [object("gateway.envoyproxy.io/v1alpha1", "EnvoyPatchPolicy", &spec)];
+    let none: &[Mistake] = &[("/0/spec/jsonPatches/1", json!({}), "no SecurityPolicy in the file")];
+    refuses(&objects, "EnvoyPatchPolicy edge/vkey: it has no seal: ", none);
+    let unsealed = with(&objects, "/0/spec/jsonPatches/1", &json!({}));
+    good(&[unsealed, envoy_gateway()].concat());
+}
+
 /// A policy of a route takes the place of that of its gateway.
 #[test]
 fn a_policy_that_replaces_the_seal_is_named() {
@@ -650,13 +663,11 @@ fn mistakes_in_configuration_of_envoy_are_named() {
     let other = json!({"name": "a", "typed_config": {"@type": RBAC}});
     let mut lonely = with(&envoy(), at("/http_filters/0"), &other);
     lonely[0]["static_resources"]["clusters"] = json!([{"name": "a", "type": "STATIC"}]);
-    let (_, found) = problems(&[istio(), vec![config_map(&lonely[0])]].concat());
-    assert!(
-        found.len() == 1
-            && found[0]
-                .starts_with("ConfigMap edge/envoy: the listener gate: the seal refuses every"),
-        "{found:#?}"
-    );
+    let done = command(file(&[istio(), vec![config_map(&lonely[0])]].concat())).run();
+    let says =
+        "vkey: standard input: ConfigMap edge/envoy: the listener gate: the seal refuses every";
+    assert!(done.code == 1 && done.err.starts_with(says), "{}", done.err);
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
 }
 
 #[test]
