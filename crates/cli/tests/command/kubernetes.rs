@@ -276,7 +276,7 @@ fn mistakes_in_a_plugin_of_istio_are_named() {
     let unpinned = with(&istio(), "/0/spec/sha256", &json!(null));
     let by_url = |url: String| problems(&with(&unpinned, "/0/spec/url", &json!(url)));
     assert_eq!(by_url(format!("oci://m.example/vkey@sha256:{DIGEST}")).1, [""; 0]);
-    // In an address that is none of an image, it is a part of the path.
+    // In the address of a file it is a part of the path.
     let says = "no digest pins the module";
     assert!(by_url(format!("https://m.example/vkey@sha256:{DIGEST}")).1[0].contains(says));
     let (done, none) = by_url("file:///etc/vkey.wasm".to_owned());
