@@ -23,13 +23,14 @@ use super::bodies;
 use super::calls;
 use super::config_file::{ConfigFile, ConfigSource};
 use super::delivery::{Delivery, DeliveryArgs};
+use super::deployment::{Around, Deployment};
 use super::ecds;
 use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::input;
 use super::limits::text;
 use super::output::Output;
-use super::plugins::Plugin;
+use super::plugins::{Flag, Plugin};
 use super::strength;
 use super::text::{counted, escape_sentence, escape_word, quoted};
 use super::time::{self, format_duration, rfc3339};
@@ -55,6 +56,10 @@ pub(super) struct CheckArgs {
     /// The same, as an option
     #[arg(long, value_name = "FILE", group = "input")]
     config: Option<ConfigFile>,
+    /// FILE has objects of Kubernetes, or configuration of Envoy: also check the seal around each gate, what happens
+    /// when the module fails, that a digest pins it, and that no secret is in the file
+    #[arg(long)]
+    kubernetes: bool,
     /// Also check the environment variables it names, in this command's environment
     #[arg(long)]
     env: bool,
@@ -92,9 +97,21 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
     // clap passes exactly one of the two.
     let file = args.file.as_ref().or(args.config.as_ref()).cloned().unwrap_or_default();
     args.delivery.check_stdin(usize::from(file.is_stdin()))?;
-    let source = file.read()?;
-    let delivery = args.delivery.read()?.with_gates(source.upstream_gates()?);
-    let delivery = delivery.with_granted(source.granted());
+    let (source, documents) =
+        if args.kubernetes { file.read_deployed()? } else { (file.read()?, Vec::new()) };
+    let gates = match source.upstream_gates() {
+        // Those that are invalid are reported with all others.
+        Err(_) if args.kubernetes => Vec::new(),
+        gates => gates?,
+    };
+    let delivery = args.delivery.read()?.with_gates(gates).with_granted(source.granted());
+    let now_secs = time::now(None)?;
+    let mut deployment = args
+        .kubernetes
+        .then(|| Deployment::new(&documents, &source, delivery.own_policy(), now_secs));
+    if let Some(unread) = deployment.as_ref().and_then(Deployment::unread) {
+        out.note(format_args!("note: {}", escape_sentence(&unread)));
+    }
     for place in source.others() {
         out.note(format_args!("note: {} is taken for another module", escape_sentence(place)));
     }
@@ -109,20 +126,27 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
                 && (!args.env || earlier.environment == plugin.environment)
         };
         let same = shown.iter().find(is_same);
+        let around = deployment.as_mut().map(|deployment| deployment.around(plugin));
+        let is_good = around.as_ref().is_none_or(|around| around.is_good);
+        let (faults, others) =
+            around.map_or_else(Default::default, |Around { faults, notes, .. }| (faults, notes));
+        let faults = faults.iter().map(|flag| source.misdeployed(&flag.place, &flag.text).into());
         match (inspect(&source, plugin, args.env, &delivery), same) {
             (Ok(_), Some(same)) => {
                 out.line(heading(plugin))?;
                 out.line(format_args!("same as      {}", escape_sentence(&same.place)))?;
+                others.iter().try_for_each(|note| out.line(note_line(note)))?;
             }
             (Ok(Inspection { summary, unready, hindrances }), None) => {
                 let heading = (!plugin.place.is_empty()).then(|| heading(plugin));
                 heading.iter().chain(&summary).try_for_each(|line| out.line(line))?;
                 let notes = hindrances.iter().map(|hindrance| format!("note         {hindrance}"));
                 Vec::from_iter(notes).iter().try_for_each(|note| out.line(note))?;
+                others.iter().try_for_each(|note| out.line(note_line(note)))?;
                 let is_stuck = hindrances.iter().any(Hindrance::is_final);
                 if is_stuck {
                     errors.push(StuckCredential.into());
-                } else if unready.is_empty() {
+                } else if unready.is_empty() && is_good {
                     out.line("ok")?;
                 }
                 errors.extend(unready.into_iter().map(|ring| EnvironmentNotReady(ring).into()));
@@ -130,12 +154,20 @@ fn check(args: &CheckArgs, out: &mut Output) -> Result<Exit, Error> {
             }
             (Err(error), _) => errors.push(error),
         }
+        errors.extend(faults);
     }
+    let rest = deployment.as_ref().map(Deployment::rest).unwrap_or_default();
+    errors.extend(rest.iter().map(|flag| source.misdeployed(&flag.place, &flag.text).into()));
     let Some(last) = errors.pop() else {
         return Ok(Exit::Success);
     };
     errors.into_iter().for_each(|error| out.note(error));
     Err(last)
+}
+
+/// A note about the deployment at a place.
+fn note_line(flag: &Flag) -> String {
+    format!("note         {}: {}", escape_sentence(&flag.place), escape_sentence(&flag.text))
 }
 
 /// Where a configuration is.

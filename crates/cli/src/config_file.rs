@@ -5,8 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use vkey::config::{Config, RoleConfig, UpstreamConfig};
 use vkey::json::{Invalid, Json};
+use zeroize::Zeroizing;
 
 use super::document::MAX_DOCUMENT_BYTES;
 use super::error::{Error, Failure};
@@ -40,6 +43,15 @@ pub(super) struct ConfigSource {
     discovered: Vec<Discovered>,
 }
 
+/// The content of a file.
+struct Content {
+    /// The name of the file in messages.
+    file: String,
+    /// The name of the plugin to take.
+    name: Option<String>,
+    text: Zeroizing<Vec<u8>>,
+}
+
 /// Why a file has no usable plugin configuration.
 #[derive(Debug)]
 pub(super) struct ConfigError {
@@ -55,8 +67,12 @@ enum ConfigProblem {
     Discovered(Vec<Discovered>),
     /// A configuration is invalid.
     Invalid { place: String, invalid: Invalid },
+    /// The deployment around a configuration has a mistake.
+    Misdeployed { place: String, text: String },
     /// All are of upstream gates.
     NoGate,
+    /// No object and no document of Envoy has one.
+    NoneDeployed,
     /// No plugin has the name; these can be chosen.
     NoName(Vec<String>),
     /// The module does not get these variables.
@@ -81,19 +97,7 @@ impl ConfigFile {
     ///
     /// If the file cannot be read, or has no configuration of the module.
     pub(super) fn read(&self) -> Result<ConfigSource, Error> {
-        let (path, name) = self.split();
-        let place = Place::file(CONFIG, &path);
-        let file = match place {
-            Place::Stdin => "standard input".to_owned(),
-            _ => escape_line(&path.to_string_lossy()),
-        };
-        let text = match place.read_bytes(MAX_DOCUMENT_BYTES) {
-            Ok(text) => text,
-            Err(error) if !is_file_name(&path) => return Err(error.into()),
-            Err(error) => {
-                return Err(ConfigError { file, problem: ConfigProblem::Unreadable(error) }.into());
-            }
-        };
+        let Content { file, name, text } = self.read_bytes()?;
         let found = plugins::find(&text);
         let is_gate = |plugin: &Plugin| !plugin.is_upstream_gate();
         let has_gate = found.as_ref().is_ok_and(|found| found.plugins.iter().any(is_gate));
@@ -106,6 +110,43 @@ impl ConfigFile {
                 Err(ConfigError { file, problem: ConfigProblem::Discovered(discovered) }.into())
             }
             Err(error) => Err(ConfigError { file, problem: ConfigProblem::Plugin(error) }.into()),
+        }
+    }
+
+    /// Reads a file of objects of Kubernetes or documents of Envoy. Returns the documents too.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or nothing in it has a configuration of the module.
+    pub(super) fn read_deployed(&self) -> Result<(ConfigSource, Vec<Value>), Error> {
+        let Content { file, name, text } = self.read_bytes()?;
+        let problem = match plugins::find_deployed(&text) {
+            Ok((Found { plugins, others }, documents)) => {
+                let discovered = Vec::new();
+                return Ok((ConfigSource { file, name, plugins, others, discovered }, documents));
+            }
+            Err(PluginError::NoPlugin) => match plugins::discovered(&text) {
+                discovered if discovered.is_empty() => ConfigProblem::NoneDeployed,
+                discovered => ConfigProblem::Discovered(discovered),
+            },
+            Err(error) => ConfigProblem::Plugin(error),
+        };
+        Err(ConfigError { file, problem }.into())
+    }
+
+    fn read_bytes(&self) -> Result<Content, Error> {
+        let (path, name) = self.split();
+        let place = Place::file(CONFIG, &path);
+        let file = match place {
+            Place::Stdin => "standard input".to_owned(),
+            _ => escape_line(&path.to_string_lossy()),
+        };
+        match place.read_bytes(MAX_DOCUMENT_BYTES) {
+            Ok(text) => Ok(Content { file, name, text }),
+            Err(error) if !is_file_name(&path) => Err(error.into()),
+            Err(error) => {
+                Err(ConfigError { file, problem: ConfigProblem::Unreadable(error) }.into())
+            }
         }
     }
 
@@ -202,6 +243,11 @@ impl ConfigSource {
         Ok(gates)
     }
 
+    /// All configurations of the module in the file.
+    pub(super) fn all(&self) -> &[Plugin] {
+        &self.plugins
+    }
+
     /// The places of the plugins in the file that are taken for other modules.
     pub(super) fn others(&self) -> &[String] {
         &self.others
@@ -220,6 +266,7 @@ impl ConfigSource {
 
     /// Parses a configuration like the module.
     pub(super) fn parse(&self, plugin: &Plugin) -> Result<RoleConfig, ConfigError> {
+        plugin.check_message().map_err(|error| self.error(ConfigProblem::Plugin(error)))?;
         RoleConfig::parse(&plugin.text).map_err(|invalid| self.invalid(plugin, invalid))
     }
 
@@ -244,6 +291,12 @@ impl ConfigSource {
     /// The error for a configuration.
     pub(super) fn invalid(&self, plugin: &Plugin, invalid: Invalid) -> ConfigError {
         self.error(ConfigProblem::Invalid { place: plugin.place.clone(), invalid })
+    }
+
+    /// The error for a mistake in the deployment at a place.
+    pub(super) fn misdeployed(&self, place: &str, text: &str) -> ConfigError {
+        let (place, text) = (place.to_owned(), text.to_owned());
+        self.error(ConfigProblem::Misdeployed { place, text })
     }
 
     /// The only one of some plugins, if there are any.
@@ -294,6 +347,7 @@ impl Failure for ConfigError {
     fn exit(&self) -> Exit {
         match &self.problem {
             ConfigProblem::Unreadable(error) => error.exit(),
+            ConfigProblem::NoneDeployed => Exit::Undecided,
             _ => Exit::Refused,
         }
     }
@@ -315,6 +369,13 @@ impl fmt::Display for ConfigError {
             ConfigProblem::Invalid { place, invalid } => {
                 write!(f, "{}invalid configuration: {invalid}", at(place))
             }
+            ConfigProblem::Misdeployed { place, text } => {
+                write!(f, "{}{}", at(place), escape_sentence(text))
+            }
+            ConfigProblem::NoneDeployed => f.write_str(
+                "nothing to check: no object of Kubernetes and no document of Envoy in it has a plugin configuration \
+                 of the module",
+            ),
             ConfigProblem::NoGate => f.write_str(
                 "the configuration is for an upstream gate, which only runs in a proxy; use that \
                  of the listener's gate",
@@ -382,6 +443,11 @@ impl fmt::Display for PluginError {
             Self::Document(error) => {
                 write!(f, "the file is neither JSON nor YAML: {error}; check its content")
             }
+            Self::Embedded { place, error } => write!(
+                f,
+                "{}: the text is neither JSON nor YAML: {error}; check its content",
+                escape_sentence(place)
+            ),
             Self::Message { place, expected } => write!(f, "{}: {expected}", escape_sentence(place)),
             Self::NoPlugin => f.write_str(
                 "it has no configuration of the module: no plugin has keyring, or the role of an \

@@ -111,6 +111,11 @@ impl Delivery {
         request_hindrances(front, &self.gates, &self.policy, authority.as_bytes(), now_secs)
     }
 
+    /// The policy, without what configurations add to it.
+    pub(super) fn own_policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The policy in force under a configuration, which is checked against it.
     pub(super) fn policy(&self, front: &Config) -> Result<EffectivePolicy, InputError> {
         front.check_policy(&self.policy).map_err(InputError::Config)?;

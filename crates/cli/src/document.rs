@@ -18,6 +18,24 @@ const UNQUOTED: &str = "kubectl reads a name or a number without quotes in anoth
 /// Sections of a dump that are not in force.
 pub(super) const NOT_IN_FORCE: [&str; 2] = ["draining_state", "error_state"];
 
+/// Members by which a document is recognized as one that configures a proxy.
+const PROXY_MEMBERS: [&str; 14] = [
+    "@type",
+    "admin",
+    "apiVersion",
+    "clusters",
+    "configs",
+    "dynamic_resources",
+    "filter_chains",
+    "listeners",
+    "node",
+    "resources",
+    "static_resources",
+    "typed_config",
+    "typed_extension_protocol_options",
+    "version_info",
+];
+
 /// The prefix of message types (`google.protobuf.Any`).
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
@@ -52,6 +70,11 @@ pub(super) fn parse_all(text: &[u8]) -> Result<Vec<Value>, DocumentError> {
         Some(Err(error)) => yaml::parse(text).map_err(|_| json_error(&error)),
         None => yaml::parse(text),
     }
+}
+
+/// Whether a document configures a proxy, as an object of Kubernetes or of Envoy.
+pub(super) fn is_of_proxy(document: &Value) -> bool {
+    PROXY_MEMBERS.iter().any(|member| get(document, member).is_some())
 }
 
 fn json_error(error: &serde_json::Error) -> DocumentError {

@@ -20,6 +20,7 @@ mod client;
 mod config_file;
 mod counts;
 mod delivery;
+mod deployment;
 mod document;
 mod ecds;
 mod embedded;

@@ -93,8 +93,8 @@ impl Args {
     }
 
     /// The copy, or the store that would be replaced.
-    fn name(&self, copy: &PathBuf) -> String {
-        match self.copy.contains(copy) {
+    fn name(&self, copy: &Path) -> String {
+        match self.copy.iter().any(|path| path == copy) {
             true => escape_line(&copy.to_string_lossy()).to_string(),
             false => "the store".to_owned(),
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::document::{NOT_IN_FORCE, at, get, is_true, items, text, typed};
-use super::{Discovered, Environment, Holding, Place, Plugin, Vm, message};
+use super::{Discovered, Environment, Holding, Place, Plugin, Vm, flags, message};
 
 /// The member that lists the variables.
 const VARIABLES: &str = "vm_config.environment_variables.host_env_keys";
@@ -108,8 +108,10 @@ pub(super) fn read(plugin: &Value, place: &Place<'_>) -> Plugin {
             false => Holding::NotSet,
         },
         buffer_bytes: None,
+        flags: flags::of_envoy(plugin, place),
         code: code(plugin).map(str::to_owned),
         expected,
+        ..Plugin::default()
     }
 }
 

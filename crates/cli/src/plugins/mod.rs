@@ -1,9 +1,11 @@
 //! Finds the plugin configurations of the module in the files that configure proxies.
 
 mod envoy;
+mod flags;
 mod kubernetes;
 mod message;
 mod nginx;
+mod part;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,31 +15,15 @@ use zeroize::Zeroizing;
 
 use vkey::json::{Invalid, Json};
 
-use super::document::{self, DocumentError, get};
+use super::document::{self, DocumentError, is_of_proxy};
 pub(super) use envoy::{discovered as discovered_filter, is_filter};
+pub(super) use flags::{Flag, Flags};
 pub(super) use message::configuration;
+pub(super) use part::{Owner, Part, parts};
 use place::Place;
 
 /// The mark that some editors write at the start of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Members by which a file is recognized as one that configures a proxy.
-const PROXY_MEMBERS: [&str; 14] = [
-    "@type",
-    "admin",
-    "apiVersion",
-    "clusters",
-    "configs",
-    "dynamic_resources",
-    "filter_chains",
-    "listeners",
-    "node",
-    "resources",
-    "static_resources",
-    "typed_config",
-    "typed_extension_protocol_options",
-    "version_info",
-];
 
 /// A part of the names and of the code of a plugin by which it is recognized as the module, whatever its configuration.
 const MODULE: &str = "vkey";
@@ -65,10 +51,18 @@ pub(super) struct Plugin {
     pub(super) holding: Holding,
     /// How much of a body the listener holds, in bytes; `None` if the file does not say, or there is no bound.
     pub(super) buffer_bytes: Option<u64>,
+    /// What is wrong with how the proxy runs it.
+    pub(super) flags: Flags,
+    /// The path of the object or the document in the file; empty if the file has no other.
+    pub(super) root: String,
+    /// What the object is called, if it is in an object of Kubernetes.
+    pub(super) owner: Option<Owner>,
     /// Where the proxy gets the code from.
     code: Option<String>,
     /// What is expected, if the proxy does not hand the configuration over as text.
     expected: Option<&'static str>,
+    /// Whether a document is the configuration.
+    is_plain: bool,
 }
 
 /// Whether a proxy holds a request until the module has read its body, as far as a file says.
@@ -133,6 +127,13 @@ pub(super) enum PluginError {
     ByteOrderMark,
     /// The file is neither JSON nor YAML.
     Document(DocumentError),
+    /// A text in the file is neither JSON nor YAML.
+    Embedded {
+        /// The object, and the path in it.
+        place: String,
+        /// What is wrong with it.
+        error: DocumentError,
+    },
     /// The configuration of a plugin is none that the proxy hands to the module as text.
     Message {
         /// Its path in the file.
@@ -150,20 +151,36 @@ pub(super) enum PluginError {
 pub(super) fn find(text: &[u8]) -> Result<Found, PluginError> {
     let bare = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if nginx::is_configuration(bare) {
-        return some(nginx::find(bare));
+        return some(nginx::find(bare))?.readable();
     }
     let is_braced = bare.trim_ascii_start().starts_with(b"{");
     let documents = match document::parse_all(text) {
         // The module's own reader says what is wrong with JSON.
         Err(_) if is_braced => return plain_text(text, bare),
-        documents => documents.map_err(PluginError::Document)?,
+        documents => unfold(documents.map_err(PluginError::Document)?)?,
     };
-    let is_plain = |document: &Value| !PROXY_MEMBERS.iter().any(|m| get(document, m).is_some());
     match documents.as_slice() {
         [] => plain_text(text, bare),
-        [document] if is_braced && is_plain(document) => plain_text(text, bare),
-        documents => find_in(documents, is_plain),
+        [document] if is_braced && !is_of_proxy(document) => plain_text(text, bare),
+        documents => find_in(documents)?.readable(),
     }
+}
+
+/// Finds the plugin configurations in objects of Kubernetes and in documents of Envoy. Returns the documents too.
+pub(super) fn find_deployed(text: &[u8]) -> Result<(Found, Vec<Value>), PluginError> {
+    let documents = unfold(document::parse_all(text).map_err(PluginError::Document)?)?;
+    let mut found = find_in(&documents)?;
+    // A plugin configuration by itself has nothing around it.
+    found.plugins.retain(|plugin| !plugin.is_plain);
+    found.plugins.iter_mut().for_each(Plugin::name_by_object);
+    if found.plugins.is_empty() { Err(PluginError::NoPlugin) } else { Ok((found, documents)) }
+}
+
+/// The documents, with the texts in their ConfigMaps parsed.
+fn unfold(mut documents: Vec<Value>) -> Result<Vec<Value>, PluginError> {
+    let unfolded = documents.iter_mut().try_for_each(kubernetes::unfold);
+    unfolded.map_err(|(place, error)| PluginError::Embedded { place, error })?;
+    Ok(documents)
 }
 
 /// The Wasm filters that a file leaves to discovery.
@@ -184,7 +201,7 @@ pub(super) fn of_module(plugin: &Value) -> Option<(Zeroizing<Vec<u8>>, Option<&'
 }
 
 /// The configurations in the documents of a stream.
-fn find_in(documents: &[Value], is_plain: impl Fn(&Value) -> bool) -> Result<Found, PluginError> {
+fn find_in(documents: &[Value]) -> Result<Found, PluginError> {
     if documents.iter().any(|document| !document.is_object() && !document.is_array()) {
         return Err(PluginError::NotAConfiguration);
     }
@@ -192,10 +209,13 @@ fn find_in(documents: &[Value], is_plain: impl Fn(&Value) -> bool) -> Result<Fou
     for (index, document) in documents.iter().enumerate() {
         let number = (documents.len() > 1).then_some(index + 1);
         let mut place = Place::new(number);
-        if document.is_object() && is_plain(document) {
+        if document.is_object() && !is_of_proxy(document) {
             found.push(Plugin::plain(place.to_string(), document));
         } else if !kubernetes::find(document, &mut place, &mut found) {
+            let earlier = found.len();
             envoy::find(document, &mut place, &mut found);
+            let inside = found.iter_mut().skip(earlier);
+            inside.for_each(|plugin| plugin.root = place.to_string());
         }
     }
     some(found)
@@ -204,10 +224,6 @@ fn find_in(documents: &[Value], is_plain: impl Fn(&Value) -> bool) -> Result<Fou
 /// The configurations of the module among those found.
 fn some(found: Vec<Plugin>) -> Result<Found, PluginError> {
     let (mut plugins, others): (Vec<_>, Vec<_>) = found.into_iter().partition(Plugin::is_of_module);
-    let unreadable = plugins.iter().find_map(|plugin| Some((plugin, plugin.expected?)));
-    if let Some((Plugin { place, .. }, expected)) = unreadable {
-        return Err(PluginError::Message { place: place.clone(), expected });
-    }
     plugins.sort_by_key(Plugin::is_upstream_gate);
     let others = others.into_iter().map(|plugin| plugin.place).collect();
     if plugins.is_empty() { Err(PluginError::NoPlugin) } else { Ok(Found { plugins, others }) }
@@ -222,13 +238,39 @@ fn plain_text(text: &[u8], bare: &[u8]) -> Result<Found, PluginError> {
     Ok(Found { plugins: vec![plugin], others: Vec::new() })
 }
 
+// === impl Found ===
+
+impl Found {
+    /// The error if the proxy does not hand over one of the configurations as text.
+    fn readable(self) -> Result<Self, PluginError> {
+        self.plugins.iter().try_for_each(Plugin::check_message)?;
+        Ok(self)
+    }
+}
+
 // === impl Plugin ===
 
 impl Plugin {
     /// A configuration in YAML.
     fn plain(place: String, document: &Value) -> Self {
         let text = Zeroizing::new(document.to_string().into_bytes());
-        Self { place, text, ..Self::default() }
+        Self { place, text, is_plain: true, ..Self::default() }
+    }
+
+    /// The error if the proxy does not hand the configuration over as text.
+    pub(super) fn check_message(&self) -> Result<(), PluginError> {
+        let error = |expected| PluginError::Message { place: self.place.clone(), expected };
+        self.expected.map_or(Ok(()), |expected| Err(error(expected)))
+    }
+
+    /// Names the places in an object by the object, not by its number in the file.
+    fn name_by_object(&mut self) {
+        let Some(owner) = &self.owner else { return };
+        let places = self.flags.all_mut().map(|flag| &mut flag.place).chain([&mut self.place]);
+        for place in places {
+            let inside = place.strip_prefix(&self.root).unwrap_or(place);
+            *place = format!("{owner}: {}", inside.trim_start_matches([',', ' ', '.']));
+        }
     }
 
     /// The configuration as JSON.

@@ -36,7 +36,10 @@ mod upstream_gate;
 mod upstream_gates;
 mod wiring;
 
+use serde_json::Value;
+
 use vkey::json::Json;
+use vkey::upstream_tls::Policy;
 
 use super::super::error::Error;
 use super::super::exit::Exit;
@@ -47,7 +50,9 @@ use super::super::time;
 use super::admin::AdminArgs;
 use super::policy::PolicyArgs;
 use finding::LintRule;
+pub(crate) use report::Chain;
 use report::Report;
+pub(crate) use seal::SEAL;
 use source::{Input, Source};
 
 #[derive(clap::Args)]
@@ -98,6 +103,24 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         report.print(out)?;
     }
     Ok(if report.is_clean() { Exit::Success } else { Exit::Refused })
+}
+
+/// Whether a filter by itself refuses every request that the module has not allowed.
+pub(crate) fn is_seal(filter: &Value) -> bool {
+    seal::is_seal(filter, &plugin::Extensions::default())
+}
+
+/// What is wrong with the filter chains that have the module or a seal, in documents of one configuration. Each document
+/// has a name. `None`: no listener in them has the module.
+pub(crate) fn chains(
+    documents: impl IntoIterator<Item = (String, Value)>,
+    policy: &Policy,
+    now_secs: u64,
+) -> Option<Vec<Chain>> {
+    let input = |(name, document)| Input::of_document(name, document);
+    let inputs = Vec::from_iter(documents.into_iter().map(input));
+    let policy = vkey::upstream_tls::EffectivePolicy::new(policy.clone(), Box::default());
+    Report::new(&inputs, &policy, None, now_secs).ok()?.chains()
 }
 
 fn list_rules(is_json: bool, out: &mut Output) -> Result<Exit, Error> {

@@ -10,6 +10,7 @@ mod show;
 mod status;
 mod upstream_status;
 
+pub(super) use lint::{Chain, SEAL, chains, is_seal};
 pub(super) use policy::policy_file;
 
 use super::document;

@@ -22,6 +22,7 @@ mod explain_body;
 mod explain_message;
 mod harness;
 mod inputs;
+mod kubernetes;
 mod mcp;
 mod mint;
 mod mistakes;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{StoreError, unsigned};
+use super::{StoreError, integer, unsigned};
 
 /// The bits that tell records of one microsecond from each other.
 const BITS: u32 = 10;
@@ -20,7 +20,7 @@ impl Id {
 
     /// The first id of a time, Unix microseconds.
     pub(super) fn first(micros: u64) -> Self {
-        Self((micros.min(MAX_MICROS) as i64) << BITS)
+        Self(integer(micros.min(MAX_MICROS)) << BITS)
     }
 
     /// The first id of a time, or after it, that no record has.

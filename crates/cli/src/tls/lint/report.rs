@@ -37,7 +37,42 @@ pub(super) struct Report {
     notes: Vec<InFile<Note>>,
 }
 
+/// What is wrong with the filters of a listener or a route.
+pub(crate) struct Chain {
+    /// The name of the document.
+    pub(crate) document: String,
+    /// What is wrong, and the fix.
+    pub(crate) text: String,
+}
+
+/// What lets requests pass the module, or refuses all.
+const OF_CHAINS: [LintRule; 4] = [
+    LintRule::ModuleMissing,
+    LintRule::ModuleSwitchedOff,
+    LintRule::ModuleUnread,
+    LintRule::SealMissing,
+];
+
 impl Report {
+    /// What is wrong with the filter chains; `None` if no listener has the module and nothing is wrong.
+    pub(super) fn chains(&self) -> Option<Vec<Chain>> {
+        let chain = |InFile { file, item }: &InFile<Finding>| {
+            let element = match &item.element {
+                Element::Listener(name) => format!("the listener {}", escape_word(name)),
+                Element::Route(place) => place.clone(),
+                Element::Cluster { .. } | Element::Configuration => return None,
+            };
+            let text = format!("{element}: {}; {}", item.reason, item.fix);
+            let is_of_chain = OF_CHAINS.contains(&item.rule);
+            is_of_chain.then(|| Chain {
+                document: self.files.get(*file).cloned().unwrap_or_default(),
+                text,
+            })
+        };
+        let chains = Vec::from_iter(self.findings.iter().filter_map(chain));
+        (self.listeners > 0 || !chains.is_empty()).then_some(chains)
+    }
+
     /// Checks the configuration that the inputs are the parts of. `config`: the configuration of the module that
     /// `--config` names.
     pub(super) fn new(

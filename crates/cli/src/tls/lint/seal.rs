@@ -11,7 +11,7 @@ use super::plugin::Extensions;
 use super::switched_off::PUBLIC;
 
 /// The filter state of an allowed request.
-const SEAL: &str = FilterState::Decision.shown_key();
+pub(crate) const SEAL: &str = FilterState::Decision.shown_key();
 
 /// Its value.
 const ALLOWED: &str = "allow";

@@ -86,6 +86,11 @@ impl Input {
         sources.iter().map(read).collect()
     }
 
+    /// A document of a file that another command has read.
+    pub(super) fn of_document(name: String, document: Value) -> Self {
+        Self { name, documents: vec![document], kind: InputKind::Input, is_one_of_many: true }
+    }
+
     /// The error for a configuration that cannot be checked.
     pub(super) fn unsuitable(inputs: &[Self], why: &InvalidConfig) -> Error {
         let kind = inputs.first().map_or(InputKind::Input, |input| input.kind);
