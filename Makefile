@@ -88,7 +88,7 @@ MUTANTS := --short
 
 # What `make check` does after `make test`.
 .PHONY: check-rest
-check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
+check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page test-deploy $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
 	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind

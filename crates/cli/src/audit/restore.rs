@@ -95,7 +95,7 @@ impl Args {
     /// The copy, or the store that would be replaced.
     fn name(&self, copy: &Path) -> String {
         match self.copy.iter().any(|path| path == copy) {
-            true => escape_line(&copy.to_string_lossy()).to_string(),
+            true => escape_line(&copy.to_string_lossy()),
             false => "the store".to_owned(),
         }
     }

@@ -123,7 +123,7 @@ fn a_backup_is_one_private_file_with_what_the_store_holds() {
 fn a_backup_whose_anchor_is_for_other_records_is_refused() {
     let folder = Folder::with(some(0..5).chain([anchor("c", 5)]));
     folder.backup("a", "b");
-    let Item::Anchor(mut other, line) = anchor("c", 5) else { unreachable!() };
+    let Item::Anchor(mut other, line) = anchor("c", 5) else { panic!("it is an anchor") };
     other.last = "other".to_owned();
     folder.push("d", some(0..4).chain([Item::Anchor(other, line)]));
     for copies in [&[][..], &["d"]] {

@@ -28,7 +28,7 @@ impl Scene {
     fn found(&self, filter: &Filter, plan: &Plan) -> Vec<String> {
         let (sql, values) = filter.sql(plan);
         let mut rows = self.reader.db.prepare(&sql).unwrap();
-        let rows = rows.query_map(rusqlite::params_from_iter(values), |row| row.get("request_id"));
+        let rows = rows.query_map(params_from_iter(values), |row| row.get("request_id"));
         let found: Result<Vec<String>, _> = rows.unwrap().collect();
         found.unwrap()
     }
