@@ -42,7 +42,8 @@ impl Mount {
         let folder = format!("..version-{}", self.versions);
         fs::create_dir(self.path(&folder)).unwrap();
         for (name, secret) in files {
-            fs::write(self.path(&folder).join(name), format!("{secret}\n")).unwrap();
+            let line_end = if secret.is_empty() { "" } else { "\n" };
+            fs::write(self.path(&folder).join(name), format!("{secret}{line_end}")).unwrap();
         }
         symlink(&folder, self.path("..data_tmp")).unwrap();
         fs::rename(self.path("..data_tmp"), self.path("..data")).unwrap();
@@ -57,7 +58,6 @@ impl Mount {
             json!({
                 "object_key": format!("vkey.secret.{ring}"),
                 "factory_key": "envoy.string",
-                "read_only": true,
                 "format_string": {
                     "text_format_source": {"inline_string": format!("%FILE_CONTENT({file}:{folder})%")},
                     "formatters": [{
