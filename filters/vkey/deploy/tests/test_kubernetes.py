@@ -30,8 +30,10 @@ VARIANTS: dict[str, list[str]] = {
     "mtls": ["mtls"],
     "sidecar": ["sidecar"],
     "collector": ["collector"],
+    "secret files": ["secret-files"],
     "gates of all kinds": ["mtls", "collector"],
     "sidecars of all kinds": ["collector", "sidecar", "mtls"],
+    "sidecar with secret files": ["sidecar", "secret-files"],
 }
 PLACEHOLDER = re.compile(r"registry\.example/[a-z-]+@sha256:0{64}")
 SECONDS = 20.0
@@ -242,7 +244,11 @@ class Rendered(unittest.TestCase):
             self.assertRegex(names[0], "^vkey-gate-[a-z0-9]{10}$")
 
     def test_a_sidecar_is_the_container_of_the_base(self) -> None:
-        for gate, sidecar in (("base", "sidecar"), ("gates of all kinds", "sidecars of all kinds")):
+        for gate, sidecar in (
+            ("base", "sidecar"),
+            ("gates of all kinds", "sidecars of all kinds"),
+            ("secret files", "sidecar with secret files"),
+        ):
             spec = pods(sidecar)["application"]["spec"]
             container = dict(spec["initContainers"][0])
             self.assertEqual(container.pop("restartPolicy"), "Always")
@@ -585,6 +591,37 @@ class Run(unittest.TestCase):
         with envoy("base", self.folder, self.secret) as ports:
             self.assertEqual(get(ports["gate"], "/v1/models", key), (403, "RBAC: access denied"))
 
+    def test_a_mounted_secret_changes_without_a_restart(self) -> None:
+        place("secret files", self.folder, {"upstream": self.upstream})
+        file = self.folder / "envoy.yaml"
+        text = file.read_text()
+        self.assertEqual(text.count('"secret": "${VKEY_MAIN_SECRET}"'), 1)
+        text = text.replace('"secret": "${VKEY_MAIN_SECRET}"', '"secret": {"filter_state": "vkey.secret.main"}')
+        file.write_text(text)
+        (self.folder / "secrets").mkdir()
+        keys = [self.mounted(version) for version in ("1", "2")]
+        mount(self.folder / "secrets", "1")
+        for name in ("main", "next"):
+            (self.folder / "secrets" / name).symlink_to(f"..data/{name}")
+        with envoy("secret files", self.folder, "none") as ports:
+            def statuses() -> list[int]:
+                return [get(ports["gate"], "/v1/models", key)[0] for key in keys]
+            self.assertEqual(statuses(), [200, 401])
+            mount(self.folder / "secrets", "2")
+            end = time.monotonic() + SECONDS
+            while statuses() != [401, 200]:
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+
+    def mounted(self, version: str) -> str:
+        """Makes a version of the mounted files, and returns a key of its secret."""
+        folder = self.folder / "secrets" / f"..{version}"
+        folder.mkdir()
+        (folder / "main").write_text(command("secret", "new"))
+        (folder / "next").touch()
+        config = ("--config", self.folder / "envoy.yaml", "--secret-file", folder / "main")
+        return command("mint", *config, "--tenant", "acme", "--lifetime", "1h").strip()
+
     def test_clients_need_a_certificate_and_the_collector_has_their_records(self) -> None:
         variant = "gates of all kinds"
         certificates(self.folder)
@@ -615,6 +652,13 @@ class Run(unittest.TestCase):
         arguments = [a.replace("/var/backups/vkey/$(POD_NAME)", f"{self.folder}/backup") for a in arguments]
         command(*arguments)
         self.assertIn("acme", command("audit", "query", "--store", self.folder / "backup.db"))
+
+
+def mount(folder: Path, version: str) -> None:
+    """Replaces the files, as the kubelet does."""
+    link = folder / "..data_tmp"
+    link.symlink_to(f"..{version}")
+    link.replace(folder / "..data")
 
 
 @contextlib.contextmanager
