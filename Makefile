@@ -83,12 +83,13 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 check: test check-rest ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@echo "make check: all passed"
 
-# Which mutants `make check` runs.
+# Which lints and mutants `make check` runs.
+LINT := lint
 MUTANTS := --short
 
 # What `make check` does after `make test`.
 .PHONY: check-rest
-check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page test-deploy $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
+check-rest: $(LINT) module build-faults build-skip build-broken istio test-wasm test-js test-page test-deploy $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
 	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind
@@ -200,14 +201,17 @@ bench: module build-floor build-noop $(ENVOY) ## Measure the cost of a request, 
 	$(if $(QUICK),--quick) $(if $(STRICT),--strict) $(if $(COUNT),--count) $(if $(PROFILE),--profile $(PROFILE))
 
 .PHONY: lint
-lint: lint-quick ## Check format, lints and the links of the documentation
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop
+lint: lint-quick lint-docs ## Check format, lints and the links of the documentation
 	cargo clippy --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop --all-targets -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features faults -- -D warnings
 	cargo clippy -p vkey-filter --target wasm32-wasip1 --features nginx -- -D warnings
 	cargo clippy -p vkey-js --target wasm32-unknown-unknown --all-targets -- -D warnings
 	cargo clippy -p vkey-noop --target wasm32-wasip1 -- -D warnings
 	cargo clippy -p vkey-floor --target wasm32-wasip1 -- -D warnings
+
+.PHONY: lint-docs
+lint-docs: rust
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --exclude vkey-filter --exclude vkey-floor --exclude vkey-noop
 
 # Without the tests, because their dependencies take a minute to check.
 .PHONY: lint-quick

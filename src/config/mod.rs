@@ -427,10 +427,7 @@ impl fmt::Display for NotReady {
                  ends with a space"
             ),
             NotReadyCause::FilterState => {
-                write!(
-                    f,
-                    "the secret is in the filter state {variable}, which only the gate of a proxy can read"
-                )
+                write!(f, "the secret is in the filter state {variable}, which only a proxy has")
             }
             NotReadyCause::Secret(invalid) => {
                 write!(f, "environment variable {variable}: {invalid}")

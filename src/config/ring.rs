@@ -14,10 +14,16 @@ const NO_KID: &str = "a signing key is named by its kid: the name of this ring, 
 
 const NO_EPOCH: &str = "a ring without rotation has no epoch but 0";
 
-const NO_FILTER_STATE: &str = "1 to 64 of A-Z a-z 0-9 . _ -";
+const NO_FILTER_STATE: &str = "vkey.secret. and then 1 to 64 of A-Z a-z 0-9 _ -";
 
-/// The longest key of a filter state.
+/// What the key of a filter state begins with: no other filter, and no client, sets such a state by chance.
+const FILTER_STATE_PREFIX: &str = "vkey.secret.";
+
+/// The longest rest of the key.
 const MAX_FILTER_STATE_BYTES: usize = 64;
+
+/// What is before the key in the path of the property. With its NUL, no environment variable has such a name.
+const FILTER_STATE_PATH: &str = "filter_state\0";
 
 /// A ring of a configuration, whose secrets are still names of environment variables or filter states.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ type Read = fn(&str) -> Result<Secret, InvalidSecret>;
 enum Source {
     /// They are derived from the secret.
     Secret(Variable),
-    /// They are derived from a secret that another filter puts into the filter state with this key.
+    /// They are derived from a secret that another filter puts into a filter state. This is the path of the property.
     FilterState(String),
     /// They are listed, and there are no others.
     Keys(Vec<(Kid, Variable)>),
@@ -85,14 +91,19 @@ impl RingConfig {
     /// The key of the filter state that holds the secret, if one does.
     pub fn filter_state(&self) -> Option<&str> {
         match &self.source {
-            Source::FilterState(key) => Some(key),
+            Source::FilterState(path) => path.strip_prefix(FILTER_STATE_PATH),
             Source::Secret(_) | Source::Keys(_) => None,
         }
     }
 
-    /// What [`RingConfig::compile`] asks for: the names of the variables, or the key of the filter state.
+    /// What [`RingConfig::compile`] asks for: the names of the variables; or `filter_state`, NUL and the key of the filter
+    /// state, for which an environment has no value.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
-        self.variables().chain(self.filter_state())
+        let path = match &self.source {
+            Source::FilterState(path) => Some(path.as_str()),
+            Source::Secret(_) | Source::Keys(_) => None,
+        };
+        self.variables().chain(path)
     }
 
     /// The signing keys that the ring has, if it has single ones in place of its secret.
@@ -118,7 +129,7 @@ impl RingConfig {
         self.tenants.as_deref()
     }
 
-    /// Fills in the secrets. `environment` returns the value of a variable, or what is known of a filter state. Returns
+    /// Fills in the secrets. `environment` returns the value of each of [`RingConfig::sources`]. Returns
     /// the ring, and what it lacks: without its secret, or without all of its signing keys, it is not ready. The ring is `None` if the name is invalid, which [`super::Config::parse`] rejects.
     pub fn compile(
         &self,
@@ -136,14 +147,14 @@ impl RingConfig {
                 let part = Part::Ring(self.name.clone());
                 Signer::new(read(variable, part, Secret::parse_unguessable).as_ref())
             }
-            Source::FilterState(key) => {
-                let text = environment(key).filter(|text| !text.is_empty()).map(Zeroizing::new);
+            Source::FilterState(path) => {
+                let text = environment(path).filter(|text| !text.is_empty()).map(Zeroizing::new);
                 let secret = text.ok_or(NotReadyCause::FilterState).and_then(|text| {
                     Secret::parse_unguessable(&text).map_err(NotReadyCause::Secret)
                 });
                 let lack = |cause| NotReady {
                     part: Some(Part::Ring(self.name.clone())),
-                    variable: key.clone(),
+                    variable: self.filter_state().unwrap_or_default().to_owned(),
                     cause,
                 };
                 Signer::new(secret.map_err(|cause| lacks.push(lack(cause))).ok().as_ref())
@@ -164,7 +175,7 @@ impl RingConfig {
 impl Source {
     /// `"${NAME}"`, or `{"filter_state": "KEY"}`.
     fn of_secret(node: &Node<'_>) -> Result<Self, Invalid> {
-        if node.string().is_ok() {
+        if node.open_members().is_err() {
             return variable(node).map(Self::Secret);
         }
         let members = node.members(&["filter_state"])?;
@@ -201,12 +212,13 @@ impl Source {
     }
 }
 
-/// The key of a filter state.
+/// The path of a filter state, which the configuration names by its key.
 fn filter_state(node: &Node<'_>) -> Result<String, Invalid> {
     let key = node.string()?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let is_key = (1..=MAX_FILTER_STATE_BYTES).contains(&key.len()) && key.bytes().all(allowed);
-    if is_key { Ok(key.to_owned()) } else { Err(node.expected(NO_FILTER_STATE)) }
+    let rest = key.strip_prefix(FILTER_STATE_PREFIX).unwrap_or_default();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let is_key = (1..=MAX_FILTER_STATE_BYTES).contains(&rest.len()) && rest.bytes().all(allowed);
+    if is_key { Ok([FILTER_STATE_PATH, key].concat()) } else { Err(node.expected(NO_FILTER_STATE)) }
 }
 
 pub(super) fn variable(node: &Node<'_>) -> Result<Variable, Invalid> {

@@ -71,7 +71,7 @@ impl Gate {
             return reply_to(observe(host), DenyReason::NotReady);
         };
         self.revocations.refresh(host, engine, (&self.metrics, &self.resets), now_ns);
-        self.secrets.refresh(host, engine, &self.metrics, now_ns);
+        self.secrets.refresh(host, engine, (&self.metrics, usable), now_ns);
         if engine.is_outdated() {
             self.metrics.count_outdated(host);
         }

@@ -29,8 +29,8 @@ struct Ring {
     key: String,
     /// The path of the property that contains it, its parts joined by NUL.
     path: String,
-    /// What was read last; `None` if it was absent.
-    last: RefCell<Option<Zeroizing<Vec<u8>>>>,
+    /// What was read last, and `None` in it if it was absent; `None` before the first look.
+    last: RefCell<Option<Option<Zeroizing<Vec<u8>>>>>,
 }
 
 // === impl Secrets ===
@@ -49,11 +49,12 @@ impl Secrets {
 
     /// Gives the engine the secrets that the filter states of a request have. They are at most a second old; while no ring
     /// is ready, each request is looked at.
+    /// `usable`: the rules of the host are known.
     pub(super) fn refresh(
         &self,
         host: &impl Host,
         engine: &mut Engine,
-        metrics: &Metrics,
+        (metrics, usable): (&Metrics, bool),
         now_ns: u64,
     ) {
         let looked = self.looked_at_ns.get();
@@ -62,34 +63,32 @@ impl Secrets {
             return;
         }
         self.looked_at_ns.set(Some(now_ns));
-        let changed = self.rings.iter().filter(|ring| ring.refresh(host, engine)).count();
-        if changed > 0 {
-            metrics.show_rings(host, engine.keyring().rings());
-            metrics.show_ready(host, engine.keyring().accepts_keys(secs(now_ns)));
-        }
+        self.rings.iter().for_each(|ring| ring.refresh(host, engine));
+        // At each look, because another worker may have begun again, with no secret yet.
+        metrics.show_rings(host, engine.keyring().rings());
+        metrics.show_ready(host, usable && engine.keyring().accepts_keys(secs(now_ns)));
     }
 }
 
 // === impl Ring ===
 
 impl Ring {
-    /// Gives the engine the secret if it has changed. Returns whether it has.
-    fn refresh(&self, host: &impl Host, engine: &mut Engine) -> bool {
+    /// Gives the engine the secret if it has changed.
+    fn refresh(&self, host: &impl Host, engine: &mut Engine) {
         let found = host.filter_state(&self.path).map(Zeroizing::new);
         let mut last = self.last.borrow_mut();
         let is_same = match (&*last, &found) {
-            (Some(last), Some(found)) => same_bytes(last, found),
-            (None, None) => true,
+            (Some(Some(last)), Some(found)) => same_bytes(last, found),
+            (Some(None), None) => true,
             _ => false,
         };
         if is_same {
-            return false;
+            return;
         }
         let secret = found.as_ref().map(|bytes| read(bytes));
         self.log(host, secret.as_ref());
         engine.set_secret(&self.name, secret.and_then(Result::ok).as_ref());
-        *last = found;
-        true
+        *last = Some(found);
     }
 
     fn log(&self, host: &impl Host, secret: Option<&Result<Secret, InvalidSecret>>) {

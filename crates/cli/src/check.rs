@@ -226,7 +226,10 @@ impl Inspection {
         let state = |ready| if ready { "ready" } else { "not ready, its keys are refused" };
         let readiness = |(name, ready)| format!("readiness    {name}: {}", state(ready));
         self.summary.extend(plan.keyring.rings().map(readiness));
-        Ok(Self { unready: plan.unready, ..self })
+        let (states, unready): (Vec<_>, Vec<_>) =
+            plan.unready.into_iter().partition(NotReady::is_filter_state);
+        self.summary.extend(states.iter().map(|state| format!("note         {state}")));
+        Ok(Self { unready, ..self })
     }
 }
 

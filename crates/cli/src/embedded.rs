@@ -120,10 +120,13 @@ impl HostArgs {
         let environment = environment(config.rings())?;
         input::check_variables(config.variables())?;
         strength::check_rings(config.rings(), |name| environment.value(name))?;
+        // The embedded host has no other filter that sets a state.
+        let variable =
+            |name: &str| (!name.contains('\0')).then(|| environment.value(name)).flatten();
         let limits = Limits { deadline: self.deadline, ..Limits::default() };
         let module =
             Module::load(modules.of(self.host.into()), limits).map_err(HostError::Module)?;
-        let host = self.host(module, plugin.text.to_vec(), config, |name| environment.value(name));
+        let host = self.host(module, plugin.text.to_vec(), config, variable);
         Ok(host.map_err(|not_ready| environment.lacks(not_ready))?)
     }
 

@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let policy = delivery.policy(&config)?;
     let notes =
         args.access.host.as_deref().map(|host| delivery.of_request(&config, host, now_secs));
-    let environment = RingEnvironment::read(config.rings(), args.secret.place().as_ref())?;
+    let environment = RingEnvironment::read(config.rings(), &args.secret)?;
     let plan = compile(config, |name| environment.value(name));
     let plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
     let unready = plan.unready.clone();
@@ -264,7 +264,7 @@ pub(super) fn compile(
     config: Config,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Plan, NotReady> {
-    let rings = config.rings().iter().flat_map(RingConfig::variables);
+    let rings = config.rings().iter().flat_map(RingConfig::sources);
     let rings: BTreeSet<String> = rings.map(str::to_owned).collect();
     let environment = |name: &str| {
         if rings.contains(name) { environment(name) } else { Some("none".to_owned()) }

@@ -248,6 +248,12 @@ impl fmt::Display for InputError {
                 "--upstream-gate names the configuration of a gate in a listener; expected one with \
                  {\"role\": \"upstream_tls\"}",
             ),
+            Self::NotReady(not_ready) if not_ready.is_filter_state() => {
+                write!(f, "{not_ready}; name a variable in a configuration for this command")
+            }
+            Self::SecretUnset(not_ready) if not_ready.is_filter_state() => {
+                write!(f, "{not_ready}; name a file with the secret with --secret-file or --ring-secret-file")
+            }
             Self::NotReady(not_ready) => {
                 write!(f, "{not_ready}; this command takes it from its own environment")
             }

@@ -103,8 +103,7 @@ impl RingArgs {
         let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
         let ring = named.find(signs).or(force.then_some(first)).ok_or_else(not_signed)?;
         input::check_variables(ring.variables())?;
-        let place = self.secret_file.place();
-        let environment = RingEnvironment::read(config.rings(), place.as_ref())?;
+        let environment = RingEnvironment::read(std::slice::from_ref(ring), &self.secret_file)?;
         let compiled = compile(ring, &environment, now_secs)?;
         strength::check_rings([ring], |name| environment.value(name))?;
         Ok(SelectedRing { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })

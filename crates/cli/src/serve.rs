@@ -283,8 +283,7 @@ impl Args {
     /// The plan of the gate, for keys with the audience of the server.
     fn plan(&self, config: Config) -> Result<Plan, Error> {
         input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
-        let place = self.ring_secret.place();
-        let environment = RingEnvironment::read(config.rings(), place.as_ref())?;
+        let environment = RingEnvironment::read(config.rings(), &self.ring_secret)?;
         let plan = compile(config, |name| environment.value(name));
         let mut plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
         plan.settings.audience = Some(self.audience.clone());

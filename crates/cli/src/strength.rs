@@ -58,7 +58,7 @@ pub(super) fn check_rings<'a>(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<(), GuessableSecret> {
     let rings = rings.into_iter().filter(|ring| ring.state() != RingState::Revoked);
-    for name in rings.flat_map(RingConfig::variables) {
+    for name in rings.flat_map(RingConfig::sources) {
         let text = environment(name).map(Zeroizing::new);
         let text = text.filter(|text| Secret::parse_unguessable(text).is_ok());
         let checked = text.map_or(Ok(()), |text| check(&text));

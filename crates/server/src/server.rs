@@ -1,12 +1,14 @@
 //! The server: collectors, the writer of the store, and the API, as one process.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tower_service::Service;
 
 use vkey::engine::Engine;
 
@@ -33,6 +37,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most connections of a server. More are closed at once, so that files can still be opened.
 const MAX_CONNECTIONS: usize = 512;
+
+/// The most of them from one address, so that one client cannot take all.
+const MAX_CONNECTIONS_OF_ONE: usize = 128;
 
 /// The threads that handle connections.
 const WORKERS: usize = 2;
@@ -177,16 +184,15 @@ async fn listen(
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {
-            let server = axum_server::from_tcp(listener)?.handle(handle.clone());
-            let server = server.map(|inner| Limited { inner, handle });
+            let server = axum_server::from_tcp(listener)?.handle(handle).map(Limited::new);
             let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
         }
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle.clone());
-            let server = server.map(|inner| Limited { inner, handle });
+            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let server = server.map(Limited::new);
             let mut server = server.first_request_timeout(HEAD_TIMEOUT);
             server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
             server.serve(routes).await
@@ -194,27 +200,99 @@ async fn listen(
     }
 }
 
-/// Accepts connections up to a number.
+/// Accepts connections up to a number, and up to a smaller one from each address.
 #[derive(Clone)]
 struct Limited<A> {
     inner: A,
-    handle: Handle<SocketAddr>,
+    sources: Arc<Mutex<Sources>>,
 }
 
-impl<A, I, S> Accept<I, S> for Limited<A>
+/// The open connections of each source.
+type Sources = HashMap<IpAddr, usize>;
+
+/// A connection that counts until it is closed.
+struct Counted {
+    sources: Arc<Mutex<Sources>>,
+    source: IpAddr,
+}
+
+/// The service of a connection.
+#[derive(Clone)]
+struct OfConnection<S> {
+    inner: S,
+    _counted: Arc<Counted>,
+}
+
+impl<A> Limited<A> {
+    fn new(inner: A) -> Self {
+        Self { inner, sources: Arc::default() }
+    }
+}
+
+impl<A, S> Accept<TcpStream, S> for Limited<A>
 where
-    A: Accept<I, S>,
+    A: Accept<TcpStream, S>,
     A::Future: Send + 'static,
 {
     type Stream = A::Stream;
-    type Service = A::Service;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(A::Stream, A::Service)>> + Send>>;
+    type Service = OfConnection<A::Service>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(A::Stream, Self::Service)>> + Send>>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
-        if self.handle.connection_count() > MAX_CONNECTIONS {
-            return Box::pin(async { Err(io::ErrorKind::ResourceBusy.into()) });
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let counted = stream.peer_addr().and_then(|peer| {
+            let source = peer.ip().to_canonical();
+            Counted::new(&self.sources, source).ok_or(io::ErrorKind::ResourceBusy.into())
+        });
+        let counted = match counted {
+            Ok(counted) => Arc::new(counted),
+            Err(error) => return Box::pin(async { Err(error) }),
+        };
+        let accepted = self.inner.accept(stream, service);
+        Box::pin(async {
+            let (stream, inner) = accepted.await?;
+            Ok((stream, OfConnection { inner, _counted: counted }))
+        })
+    }
+}
+
+impl<R, S: Service<R>> Service<R> for OfConnection<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.inner.call(request)
+    }
+}
+
+impl Counted {
+    /// Counts a connection; `None` if there are too many.
+    fn new(sources: &Arc<Mutex<Sources>>, source: IpAddr) -> Option<Self> {
+        let mut open = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = open.values().sum();
+        let of_source = open.get(&source).copied().unwrap_or(0);
+        if all >= MAX_CONNECTIONS || of_source >= MAX_CONNECTIONS_OF_ONE {
+            return None;
         }
-        Box::pin(self.inner.accept(stream, service))
+        open.insert(source, of_source + 1);
+        drop(open);
+        Some(Self { sources: Arc::clone(sources), source })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -377,3 +455,26 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_takes_a_part_of_the_connections_and_gives_them_back() {
+        let sources = Arc::default();
+        let of = |number: u8| IpAddr::from([192, 0, 2, number]);
+        let mut open: Vec<Counted> =
+            std::iter::from_fn(|| Counted::new(&sources, of(1))).take(MAX_CONNECTIONS).collect();
+        assert_eq!(open.len(), MAX_CONNECTIONS_OF_ONE);
+        assert!(Counted::new(&sources, of(2)).is_some(), "another address is not kept out");
+        for number in 2..=4 {
+            open.extend(std::iter::from_fn(|| Counted::new(&sources, of(number))));
+        }
+        assert_eq!(open.len(), MAX_CONNECTIONS);
+        assert!(Counted::new(&sources, of(9)).is_none(), "all are taken");
+        drop(open);
+        assert!(sources.lock().unwrap().is_empty());
+        assert!(Counted::new(&sources, of(1)).is_some());
+    }
+}

@@ -123,6 +123,19 @@ fn no_log_has_a_part_of_a_secret() {
     }
 }
 
+/// A secret of an environment must not be in force where a state is asked for.
+#[test]
+fn no_variable_stands_for_a_state() {
+    let host = host(None);
+    let policy = include_bytes!("../../../filters/vkey/upstream-tls.json");
+    let config = Config::parse(CONFIG.as_bytes()).unwrap();
+    let environment = |name: &str| (!name.contains('\0')).then(|| SECRETS[0].to_owned());
+    let gate = Gate::configure(config, Policy::parse(policy).unwrap(), environment, &host);
+    assert_eq!(refused(&gate, &host, &key("main", SECRETS[0])), Some(DenyReason::NotReady));
+    let log = log(&host);
+    assert!(log.contains("ring main is not ready: the state is absent or empty"), "{log}");
+}
+
 /// Reading a property costs as much as all else that a request needs.
 #[test]
 fn the_states_are_read_once_a_second() {
@@ -151,13 +164,21 @@ fn a_configuration_names_a_filter_state_or_a_variable() {
     assert_eq!(config.rings()[0].filter_state(), Some("vkey.secret.main"));
     assert_eq!(config.variables().count(), 0);
     for (secret, message) in [
-        (r#"{"filter_state": ""}"#, "keyring[0].secret.filter_state: expected 1 to 64 of"),
-        (r#"{"filter_state": "a b"}"#, "keyring[0].secret.filter_state: expected 1 to 64 of"),
-        (r#"{"filter_state": "${S}"}"#, "keyring[0].secret.filter_state: expected 1 to 64 of"),
+        (r#"{"filter_state": ""}"#, "keyring[0].secret.filter_state: expected vkey.secret."),
+        (r#"{"filter_state": "a b"}"#, "keyring[0].secret.filter_state: expected vkey.secret."),
+        (r#"{"filter_state": "${S}"}"#, "keyring[0].secret.filter_state: expected vkey.secret."),
         (r#"{"filter_state": 1}"#, "keyring[0].secret.filter_state: expected a string"),
         ("{}", "keyring[0].secret.filter_state: missing"),
         (r#"{"file": "x"}"#, "keyring[0].secret.file: unknown member"),
-        ("1", "keyring[0].secret: expected an object"),
+        (
+            r#"{"filter_state": "wasm.vkey.decision"}"#,
+            "keyring[0].secret.filter_state: expected vkey.secret.",
+        ),
+        (
+            r#"{"filter_state": "vkey.secret."}"#,
+            "keyring[0].secret.filter_state: expected vkey.secret.",
+        ),
+        ("1", "keyring[0].secret: expected a string"),
         (r#""a literal secret""#, "keyring[0].secret: a secret does not belong"),
     ] {
         let error = of(secret).unwrap_err().to_string();

@@ -117,9 +117,9 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     if let Some(folder) = args.setup.folder() {
         return args.setup.run(folder, &args.command, out);
     }
-    let (place, secret) = (args.key.place(), args.secret.place());
+    let place = args.key.place();
     let on_stdin = |place: Option<&Place>| matches!(place, Some(Place::Stdin));
-    if on_stdin(Some(&place)) || on_stdin(secret.as_ref()) || args.host.reads_stdin() {
+    if on_stdin(Some(&place)) || args.secret.is_stdin() || args.host.reads_stdin() {
         return Err(McpError::StdinTaken.into());
     }
     let key = args.key.read(out)?;
@@ -127,7 +127,7 @@ pub(super) fn run(args: &Args, modules: BuiltIn, out: &mut Output) -> Result<Exi
     if let Some((text, routed)) = route::add(&plugin.text, &config, &args.path) {
         (plugin.text, config) = (text, routed);
     }
-    let environment = |rings: &[RingConfig]| RingEnvironment::read(rings, secret.as_ref());
+    let environment = |rings: &[RingConfig]| RingEnvironment::read(rings, &args.secret);
     let host = args.host.load(modules, (plugin, config), environment)?;
     let head = args.head(&host, &key);
     let key_variable = match place {

@@ -339,7 +339,7 @@ fn invalid_keys_for_pages_count_too() {
     assert_eq!(collector.get(&key, "/logs").status, 200);
 }
 
-/// More clients than files can be open keep nobody out for good.
+/// A client with very many connections takes a part of them only, and keeps nobody else out.
 #[test]
 fn the_number_of_connections_is_bounded() {
     let site = Site::new();
@@ -353,7 +353,7 @@ fn the_number_of_connections_is_bounded() {
     let mut open: Vec<TcpStream> =
         (0..600).map(|_| TcpStream::connect(&collector.address).unwrap()).collect();
     let answered = open.iter_mut().map(ask).filter(|is_answered| *is_answered).count();
-    assert!((500..=512).contains(&answered), "{answered}");
+    assert!((120..=128).contains(&answered), "{answered}");
     drop(open);
     wait_until("an answer", || {
         let mut stream = TcpStream::connect(&collector.address).unwrap();

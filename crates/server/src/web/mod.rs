@@ -36,6 +36,9 @@ pub use tls::{TlsError, server_config};
 /// The most questions to the store at a time.
 const MAX_READERS: usize = 4;
 
+/// The most gates that are asked at a time.
+const MAX_GATES: usize = 8;
+
 /// How long a question to the store may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,7 +71,9 @@ struct Shared {
     failures: Mutex<Failures>,
     /// Readers that nobody uses.
     idle: Mutex<Vec<Reader>>,
-    free: Semaphore,
+    /// The turns of questions to the store, and to gates.
+    readers: Arc<Semaphore>,
+    askers: Arc<Semaphore>,
 }
 
 /// Why a request has no answer.
@@ -90,7 +95,8 @@ pub fn router(settings: Settings) -> Router {
             sessions: Mutex::default(),
             failures: Mutex::default(),
             idle: Mutex::default(),
-            free: Semaphore::new(MAX_READERS),
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
+            askers: Arc::new(Semaphore::new(MAX_GATES)),
         }),
     };
     let api = Router::new()
@@ -139,13 +145,12 @@ impl Service {
         if self.shared.settings.is_encrypted { "__Host-vkey" } else { "vkey" }
     }
 
-    /// Does what may wait, on a thread of its own.
-    async fn wait<T: Send + 'static>(
+    /// Asks gates, on a thread that may wait.
+    async fn ask_gates<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let Ok(_turn) = self.shared.free.acquire().await else { return Err(Unanswered::Ending) };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Unanswered::Ending)
+        in_turn(&self.shared.askers, question).await
     }
 
     /// Asks the store, on a thread that may wait.
@@ -154,8 +159,24 @@ impl Service {
         question: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let shared = Arc::clone(&self.shared);
-        self.wait(move || shared.ask(question)).await?.map_err(Unanswered::Store)
+        let answer = in_turn(&self.shared.readers, move || shared.ask(question)).await?;
+        answer.map_err(Unanswered::Store)
     }
+}
+
+/// Does what may wait, on a thread of its own, when there is a turn. The turn ends with the work, also if nobody waits for
+/// it any more.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unanswered> {
+    let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Unanswered::Ending)?;
+    let work = move || {
+        let done = work();
+        drop(turn);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Unanswered::Ending)
 }
 
 // === impl Shared ===

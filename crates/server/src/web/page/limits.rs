@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// What the page shows.
 pub(super) struct Limits {
     /// The keys, those with the most requests first.
-    pub(super) keys: Vec<UsedKey>,
+    pub(super) keys: Arc<[UsedKey]>,
     pub(super) gates: Vec<Answers>,
 }
 
@@ -66,10 +66,16 @@ impl Limits {
     async fn read(service: &Service) -> Result<Self, Unanswered> {
         let from_day = (now_secs() / SECS_PER_DAY).saturating_sub(DAYS - 1);
         let keys = service.read(move |store| store.used_keys(from_day, MAX_KEYS)).await?;
+        let keys: Arc<[UsedKey]> = keys.into();
+        let ask = |gate: &Arc<Gate>| {
+            let (service, gate, keys) = (service.clone(), Arc::clone(gate), Arc::clone(&keys));
+            tokio::spawn(async move { service.ask_gates(move || Answers::ask(&gate, &keys)).await })
+        };
+        // All at once: a gate that is away holds up no other.
+        let asked: Vec<_> = service.shared.settings.gates.iter().map(ask).collect();
         let mut gates = Vec::new();
-        for gate in &service.shared.settings.gates {
-            let (gate, keys) = (Arc::clone(gate), keys.clone());
-            gates.push(service.wait(move || Answers::ask(&gate, &keys)).await?);
+        for gate in asked {
+            gates.push(gate.await.map_err(|_| Unanswered::Ending)??);
         }
         Ok(Self { keys, gates })
     }
