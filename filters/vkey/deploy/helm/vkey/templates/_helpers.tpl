@@ -1,4 +1,4 @@
-{{/* The image of the gate or of the module. The schema lets a tag take the place of the digest without `production` only. */}}
+{{/* The image of the gate or of the module. A tag takes the place of the digest without `production` only. */}}
 {{- define "vkey.image" -}}
 {{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag }}{{ end }}
 {{- end }}
@@ -29,6 +29,11 @@
 {{/* Where requests go that the gate allows. A sidecar's application is in the same pod. */}}
 {{- define "vkey.upstream" -}}
 {{ if eq .Values.mode "sidecar" }}127.0.0.1{{ else }}{{ .Values.upstream.host }}{{ end }}
+{{- end }}
+
+{{/* The labels of the pods with a gate. */}}
+{{- define "vkey.selector" -}}
+{{ if eq .Values.mode "sidecar" }}{vkey-pod: gate}{{ else }}{app.kubernetes.io/name: vkey-gate}{{ end }}
 {{- end }}
 
 {{- define "vkey.envoy" -}}
