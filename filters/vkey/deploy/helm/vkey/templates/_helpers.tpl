@@ -18,7 +18,7 @@
 
 {{/* Without its variable the module would refuse every request. */}}
 {{- define "vkey.check" -}}
-{{- range regexFindAll "\\$\\{[^}]*\\}" (toJson .Values.config) -1 }}
+{{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" (toJson .Values.config) -1 }}
 {{- $variable := trimPrefix "${" . | trimSuffix "}" }}
 {{- if not (hasKey $.Values.secrets $variable) }}
 {{- fail (printf "config names %s, which is not in secrets" .) }}
