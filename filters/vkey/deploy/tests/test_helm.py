@@ -352,12 +352,12 @@ class Tools(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr[-2000:])
 
     def test_the_notes_show_the_seal_and_a_request(self) -> None:
+        command = ["install", "vkey", "--dry-run=client", "--render-subchart-notes"]
         for mode, values in MODES.items():
-            if mode != "sidecar":  # helm shows no notes of a dependency
-                said = of_chart(["install", "vkey", "--dry-run=client"], mode, values).stdout.partition("\nNOTES:\n")[2]
-                self.assertIn("The first 401, for a request without a key", said, mode)
-                self.assertIn("The seal is on if ", said, mode)
-                self.assertIn(f"kubectl -n {NAMESPACES.get(mode, 'gate')} ", said, mode)
+            said = of_chart(command, mode, values).stdout.partition("\nNOTES:\n")[2]
+            self.assertIn("The first 401, for a request without a key", said, mode)
+            self.assertIn("The seal is on if ", said, mode)
+            self.assertIn(f"kubectl -n {NAMESPACES.get(mode, 'gate')} ", said, mode)
 
 
 class Documentation(unittest.TestCase):
