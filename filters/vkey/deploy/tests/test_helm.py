@@ -303,6 +303,8 @@ REFUSED: list[tuple[str, Object, str]] = [
     ("proxy", {"upstream": {"host": "a, port_value: 1}} #"}}, "at '/upstream/host': "),
     ("proxy", {"upstream": {"port": "8080"}}, "at '/upstream/port': got string, want integer"),
     ("proxy", {"resources": {"limits": {"cpu": None}}}, "at '/resources/limits': missing property 'cpu'"),
+    ("proxy", {"production": None}, "missing property 'production'"),
+    ("istio", {"config": None}, "missing property 'config'"),
     ("proxy", {"mode": "sidecar"}, "mode sidecar is for a chart that has this one as a dependency"),
 ]
 
@@ -314,6 +316,13 @@ class Refused(unittest.TestCase):
                 said = refusal(mode, more)
                 self.assertIn(expected, said)
                 self.assertNotIn(LITERAL, said)
+
+    def test_the_seal_stays_without_the_schema(self) -> None:
+        for mode, values in MODES.items():
+            sealed = of_chart(["template", "vkey"], mode, values).stdout
+            more = {"seal": False, "istio": {"seal": False}, "envoyGateway": {"seal": False}}
+            done = of_chart(["template", "vkey", "--skip-schema-validation"], mode, merged(values, more))
+            self.assertEqual((done.returncode, done.stdout), (0, sealed), mode)
 
     def test_without_values_nothing_is_deployed(self) -> None:
         self.assertIn("at '/image/digest': ", helm("template", "vkey", CHART).stderr)
