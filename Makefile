@@ -34,6 +34,8 @@ TYPESCRIPT := .tools/npm-js
 PAGE_TOOLS := .tools/npm-page
 # Check files for Kubernetes.
 DEPLOY_TOOLS := .tools/deploy
+# Checks licences and sources of dependencies.
+RELEASE_TOOLS := .tools/release
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -46,7 +48,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
 build: module js ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it and the npm package (POLICY=PATH: another upstream-TLS policy)
@@ -243,6 +245,10 @@ push: ## Push the images of `make image`, and print them with their digests (REG
 	@tools/setup.sh buildah
 	@$(if $(TAG),TAG=$(TAG)) tools/image.sh push "$(REGISTRY)" $(IMAGES)
 
+.PHONY: deny
+deny: rust $(RELEASE_TOOLS)/installed ## Check licences, versions and sources of all dependencies (ADVISORY_DB=clone of rustsec/advisory-db: also known vulnerabilities)
+	@$(if $(ADVISORY_DB),ADVISORY_DB=$(abspath $(ADVISORY_DB))) tools/deny.sh
+
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)
 	cargo clean
@@ -319,6 +325,9 @@ $(CLIENTS)/installed: tools/clients/requirements.txt
 
 $(DEPLOY_TOOLS)/installed: tools/deploy/requirements.txt tools/deploy/package.json tools/deploy/package-lock.json
 	@tools/setup.sh deploy $(DEPLOY_TOOLS)
+
+$(RELEASE_TOOLS)/installed: tools/release/requirements.txt
+	@tools/setup.sh release $(RELEASE_TOOLS)
 
 $(PLAIN_NGINX):
 	@tools/setup.sh nginx $@
