@@ -34,7 +34,7 @@ TYPESCRIPT := .tools/npm-js
 PAGE_TOOLS := .tools/npm-page
 # Check files for Kubernetes.
 DEPLOY_TOOLS := .tools/deploy
-# Checks licences and sources of dependencies.
+# Check dependencies, and the lists of them.
 RELEASE_TOOLS := .tools/release
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients

