@@ -45,7 +45,7 @@ export ENVOY
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
@@ -134,10 +134,11 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 
 # The tests know the tools by the environment.
 .PHONY: test-deploy
-test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
 	@tools/setup.sh openssl
+	@tools/setup.sh minisign
 	cargo build --locked -p vkey-cli
-	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin \
+	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_RELEASE_TOOLS=$(CURDIR)/$(RELEASE_TOOLS) \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
 
@@ -248,6 +249,25 @@ push: ## Push the images of `make image`, and print them with their digests (REG
 .PHONY: deny
 deny: rust $(RELEASE_TOOLS)/installed ## Check licences, versions and sources of all dependencies (ADVISORY_DB=clone of rustsec/advisory-db: also known vulnerabilities)
 	@$(if $(ADVISORY_DB),ADVISORY_DB=$(abspath $(ADVISORY_DB))) tools/deny.sh
+
+# A relative path is that of whoever calls make.
+RELEASE_ENV := $(if $(MINISIGN_KEY),MINISIGN_KEY=$(abspath $(MINISIGN_KEY)))
+
+# First, so that a long build does not end here.
+.PHONY: release-ready
+release-ready:
+	@$(RELEASE_ENV) tools/release.sh ready
+
+.PHONY: release
+release: release-ready build deny check-reproducible ## Write the files of a release into dist, with checksums (MINISIGN_KEY=secret key: signed; POLICY=PATH as for build)
+	@$(if $(MINISIGN_KEY),tools/setup.sh minisign)
+	@tools/release.sh ready
+	@tools/release.sh collect target dist
+	@$(RELEASE_ENV) tools/release.sh finish dist
+
+.PHONY: check-reproducible
+check-reproducible: module ## Build both modules once more from a copy of the checkout, and compare the bytes
+	@tools/release.sh rebuild target/vkey.wasm target/vkey-nginx.wasm
 
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)

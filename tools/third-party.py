@@ -5,6 +5,7 @@ included, each with its licence, and the texts of all licences.
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 from packages import ROOT, Package, linked
@@ -31,10 +32,11 @@ def packages() -> list[Package]:
 def texts(folder: Path) -> list[str]:
     starts = ("licen", "copying", "copyright", "notice", "unlicense")
     files = (each for each in sorted(folder.iterdir()) if each.is_file() and each.name.lower().startswith(starts))
-    return [each.read_text(errors="replace").replace("\r\n", "\n").strip("\n") for each in files]
+    return [each.read_text("utf-8", "replace").replace("\r\n", "\n").strip("\n") for each in files]
 
 
 def main() -> None:
+    sys.stdout.reconfigure(encoding="utf-8")
     sources = folders()
     found = packages()
     of_text: dict[str, list[str]] = {}
