@@ -5,8 +5,8 @@
 #   release.sh finish FOLDER           writes the checksums, signs them, and prints them
 #   release.sh rebuild MODULE...       builds modules once more from a copy of the checkout, and compares the bytes
 #
-# Environment: MINISIGN_KEY is the secret key that signs; without it, nothing is signed. POLICY is the upstream-TLS policy
-# that is compiled in.
+# Environment: MINISIGN_KEY is the secret key that signs; without it, nothing is signed. POLICY is the upstream-TLS
+# policy that is compiled in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-"""The files of a release: complete lists, checksums and signatures that refuse changed files, and the checks before it."""
+"""The files of a release: complete lists, checksums and a signature that refuse changed files, and checks before it."""
 
 import hashlib
 import json
@@ -43,6 +43,10 @@ def metadata(folder: Path, *options: str) -> dict[str, Any]:
     return json.loads(succeed("cargo", "metadata", "--offline", "--format-version", "1", *options, folder=folder))
 
 
+def name_and_version(package: dict[str, Any]) -> tuple[str, str]:
+    return package["name"], package["version"]
+
+
 def spdx(licence: str) -> str:
     return " OR ".join(each.strip() for each in licence.split("/"))
 
@@ -61,30 +65,29 @@ def built(folder: Path) -> Path:
     return folder
 
 
-def without_tests(manifest: str, members: str = "") -> str:
-    """A manifest without what only tests need, whose features metadata would add, and with these members."""
+def without_tests(manifest: str) -> str:
+    """A manifest without what only tests need: metadata has the features that these ask for."""
+    return re.sub(r"(?ms)^\[(target\.[^\n]*)?dev-dependencies\]\n.*?(?=^\[|\Z)", "", manifest)
+
+
+def alone(folder: Path, member: str) -> Path:
+    """A workspace of this member and those that it needs: no other package asks for features."""
+    for name in ("crates/cli", "crates/js", "crates/server", "crates/vm", "filters/vkey", "src", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("deploy", "tests"))
+    for path in [*folder.rglob("Cargo.toml")]:
+        path.write_text(without_tests(path.read_text()))
+    manifest = without_tests((ROOT / "Cargo.toml").read_text())
     manifest = re.sub(r"(?ms)^default-members = .*?$|^members = \[.*?^\]$", "", manifest)
-    manifest = manifest.replace("[workspace]", f"[workspace]\nmembers = [{members}]")
-    return re.sub(r"(?ms)^\[(target\.[^\n]*)?dev-dependencies\]\n.*?(?=^\[)", "", manifest)
-
-
-def module_alone(folder: Path) -> Path:
-    """A workspace of the library and the module alone: no other package asks for features."""
-    for name in ("src", "filters/vkey/src", "examples/tokens"):
-        (folder / name).mkdir(parents=True)
-    for name in ("src/lib.rs", "filters/vkey/src/lib.rs", "filters/vkey/build.rs", "examples/tokens/main.rs"):
-        (folder / name).touch()
-    (folder / "Cargo.toml").write_text(without_tests((ROOT / "Cargo.toml").read_text(), '"filters/vkey"'))
-    shutil.copy(ROOT / "filters/vkey/Cargo.toml", folder / "filters/vkey")
+    (folder / "Cargo.toml").write_text(manifest.replace("[workspace]", f'[workspace]\nmembers = ["{member}"]'))
     shutil.copy(ROOT / "Cargo.lock", folder)
     return folder
 
 
-def edges(resolved: dict[str, Any], root: str, kinds: set[str | None]) -> dict[tuple[str, str], set[tuple[str, str]]]:
+def edges(resolved: dict[str, Any], root: str) -> dict[tuple[str, str], set[tuple[str, str]]]:
     """Each package that is reached from the root, by name and version, and what it needs."""
-    named = {each["id"]: (each["name"], each["version"]) for each in resolved["packages"]}
+    named = {each["id"]: name_and_version(each) for each in resolved["packages"]}
     needs = {
-        node["id"]: {each["pkg"] for each in node["deps"] if kinds & {kind["kind"] for kind in each["dep_kinds"]}}
+        node["id"]: {each["pkg"] for each in node["deps"] if None in (kind["kind"] for kind in each["dep_kinds"])}
         for node in resolved["resolve"]["nodes"]
     }
     found, left = {}, [next(each for each in named if named[each][0] == root)]
@@ -96,10 +99,6 @@ def edges(resolved: dict[str, Any], root: str, kinds: set[str | None]) -> dict[t
     return found
 
 
-def component_key(component: dict[str, Any]) -> tuple[str, str]:
-    return component["name"], component["version"]
-
-
 class Bill(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -107,7 +106,7 @@ class Bill(unittest.TestCase):
         cls.module = Path(os.environ["VKEY_TEST_WASM"])
         cls.text = succeed("tools/sbom.py", cls.module)
         cls.bill = json.loads(cls.text)
-        cls.resolved = metadata(module_alone(cls.folder / "alone"), "--filter-platform", "wasm32-wasip1")
+        cls.resolved = metadata(alone(cls.folder / "alone", "filters/vkey"), "--filter-platform", "wasm32-wasip1")
 
     def test_the_same_module_makes_the_same_bytes(self) -> None:
         copy = shutil.copy(self.module, self.folder / self.module.name)
@@ -120,19 +119,21 @@ class Bill(unittest.TestCase):
         self.assertEqual(self.bill["serialNumber"], f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'sha256:{checksum}')}")
 
     def test_the_components_and_their_needs_are_those_that_cargo_resolves(self) -> None:
-        names = {each["bom-ref"]: component_key(each) for each in self.bill["components"]}
+        names = {each["bom-ref"]: name_and_version(each) for each in self.bill["components"]}
         names |= {self.bill["metadata"]["component"]["bom-ref"]: ("vkey-filter", "0.1.0")}
-        listed = {names[each["ref"]]: {names[needed] for needed in each["dependsOn"]} for each in self.bill["dependencies"]}
-        self.assertEqual(listed, edges(self.resolved, "vkey-filter", {None}))
+        listed = {
+            names[each["ref"]]: {names[needed] for needed in each["dependsOn"]} for each in self.bill["dependencies"]
+        }
+        self.assertEqual(listed, edges(self.resolved, "vkey-filter"))
         self.assertEqual(len(self.bill["dependencies"]), len(names))
         self.assertEqual(len(self.bill["components"]), len(names) - 1)
 
     def test_components_have_licence_and_checksum(self) -> None:
-        licences = {(each["name"], each["version"]): each["license"] for each in self.resolved["packages"]}
+        licences = {name_and_version(each): each["license"] for each in self.resolved["packages"]}
         lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
-        checksums = {(each["name"], each["version"]): each.get("checksum") for each in lock}
+        checksums = {name_and_version(each): each.get("checksum") for each in lock}
         for each in self.bill["components"]:
-            key = component_key(each)
+            key = name_and_version(each)
             self.assertEqual(each["licenses"], [{"expression": spdx(licences[key])}])
             if key[0] == "vkey":
                 self.assertFalse({"purl", "hashes"} & each.keys(), "a package that no registry has")
@@ -141,13 +142,14 @@ class Bill(unittest.TestCase):
                 self.assertEqual(each["hashes"], [{"alg": "SHA-256", "content": checksums[key]}])
 
     def test_components_are_sorted(self) -> None:
-        keys = [component_key(each) for each in self.bill["components"]]
+        keys = [name_and_version(each) for each in self.bill["components"]]
         self.assertEqual(keys, sorted(keys))
 
     @unittest.skipUnless(SCHEMAS, "the schema of CycloneDX is not installed: make .tools/release/installed")
     def test_the_bill_is_valid_cyclonedx(self) -> None:
         schema, *others = (
-            json.loads((SCHEMAS / f"{name}.SNAPSHOT.schema.json").read_text()) for name in ("bom-1.6", "spdx", "jsf-0.82")
+            json.loads((SCHEMAS / f"{name}.SNAPSHOT.schema.json").read_text())
+            for name in ("bom-1.6", "spdx", "jsf-0.82")
         )
         registry = Registry().with_resources((each["$id"], Resource.from_contents(each)) for each in others)
         validator = Draft7Validator(schema, registry=registry)
@@ -177,8 +179,9 @@ class Files(unittest.TestCase):
 
     def test_the_files_are_those_that_were_built(self) -> None:
         self.assertEqual({each.name for each in self.release.iterdir()}, FILES)
-        for name, source in (("vkey.wasm", "vkey.wasm"), ("vkey-nginx.wasm", "vkey-nginx.wasm"), ("vkey", "release/vkey")):
-            self.assertEqual((self.release / name).read_bytes(), (self.folder / "built" / source).read_bytes())
+        for source in ("vkey.wasm", "vkey-nginx.wasm", "release/vkey"):
+            copy = self.release / Path(source).name
+            self.assertEqual(copy.read_bytes(), (self.folder / "built" / source).read_bytes())
         policy = ROOT / "filters/vkey/upstream-tls.json"
         self.assertEqual((self.release / "upstream-tls.json").read_bytes(), policy.read_bytes())
         with tarfile.open(self.release / "vkey-0.1.0.tgz") as package:
@@ -195,16 +198,29 @@ class Files(unittest.TestCase):
     def test_each_package_of_others_is_listed_once(self) -> None:
         listed = [(name, version) for name, version, _ in self.third_party()]
         host = re.search(r"^host: (.*)$", succeed("rustc", "-vV"), re.MULTILINE)[1]
-        expected: set[tuple[str, str]] = set()
-        for package, target in (("vkey-filter", "wasm32-wasip1"), ("vkey-js", "wasm32-unknown-unknown"), ("vkey-cli", host)):
-            resolved = metadata(ROOT, "--locked", "--filter-platform", target)
-            own = {(each["name"], each["version"]) for each in resolved["packages"] if each["source"] is None}
-            expected |= edges(resolved, package, {None}).keys() - own
         self.assertEqual(len(listed), len(set(listed)))
-        self.assertEqual(set(listed), expected)
+        expected: set[tuple[str, str]] = set()
+        for member, package, target in (
+            ("filters/vkey", "vkey-filter", "wasm32-wasip1"),
+            ("crates/js", "vkey-js", "wasm32-unknown-unknown"),
+            ("crates/cli", "vkey-cli", host),
+        ):
+            resolved = metadata(alone(self.folder / package, member), "--filter-platform", target)
+            own = {name_and_version(each) for each in resolved["packages"] if each["source"] is None}
+            needs = edges(resolved, package)
+            expected |= needs.keys() - own
+            optional = {
+                name_and_version(each): {needed["name"] for needed in each["dependencies"] if needed["optional"]}
+                for each in resolved["packages"]
+            }
+            # Metadata also has optional packages that no feature asks for.
+            for each in needs.keys() - own - set(listed):
+                for needing in (name for name, needed in needs.items() if each in needed and name in {*listed, *own}):
+                    self.assertIn(each[0], optional[needing])
+        self.assertLessEqual(set(listed), expected)
 
     def test_each_package_has_its_licence_and_a_text(self) -> None:
-        licences = {(each["name"], each["version"]): each["license"] for each in metadata(ROOT, "--locked")["packages"]}
+        licences = {name_and_version(each): each["license"] for each in metadata(ROOT, "--locked")["packages"]}
         texts = (self.release / "THIRD-PARTY.txt").read_text("utf-8").split("-" * 80)[1::2]
         of_texts = {name.strip() for names in texts for name in names.split(",")}
         for name, version, licence in self.third_party():
@@ -243,7 +259,8 @@ class Files(unittest.TestCase):
         self.assertIn(f"Trusted comment: vkey 0.1.0, commit {commit}\n", succeed(*verify, keys / "key.pub"))
         self.assertNotEqual(run(*verify, keys / "other.pub").returncode, 0)
         signature = copy / "SHA256SUMS.minisig"
-        for changed, before, after in ((signature, commit[:8], "00000000"), (copy / "SHA256SUMS", "vkey.wasm", "vkex.wasm")):
+        sums = copy / "SHA256SUMS"
+        for changed, before, after in ((signature, commit[:8], "00000000"), (sums, "vkey.wasm", "vkex.wasm")):
             kept = changed.read_text()
             changed.write_text(kept.replace(before, after))
             self.assertNotEqual(run(*verify, keys / "key.pub").returncode, 0)
@@ -319,8 +336,8 @@ class Deny(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.folder = temporary_folder(cls)
 
-    def deny(self, *options: Any, database: str = "") -> subprocess.CompletedProcess[str]:
-        return run("tools/deny.sh", *options, ADVISORY_DB=database, CARGO_DENY=str(CARGO_DENY))
+    def deny(self, *options: Any, database: Path | None, tool: Any = CARGO_DENY) -> subprocess.CompletedProcess[str]:
+        return run("tools/deny.sh", *options, ADVISORY_DB=str(database or ""), CARGO_DENY=str(tool))
 
     def database(self, package: str) -> Path:
         """A database with one advisory, of 2026-01-31."""
@@ -335,41 +352,34 @@ class Deny(unittest.TestCase):
                 GIT_COMMITTER_DATE="2026-01-31T12:00:00Z")
         return folder
 
-    def test_the_dependencies_pass_and_advisories_are_said_to_be_unchecked(self) -> None:
-        done = self.deny()
+    def test_the_dependencies_pass_and_the_date_of_the_database_is_printed(self) -> None:
+        done = self.deny(database=self.database("no-such-package"))
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("bans ok, licenses ok, sources ok", done.stderr)
-        self.assertEqual(done.stdout, "deny: advisories were not checked: ADVISORY_DB names no database\n")
+        date, verdicts = done.stdout.splitlines()
+        self.assertRegex(date, r"^deny: the newest advisory is of 2026-01-31, \d+ days ago$")
+        self.assertEqual(verdicts, "advisories ok, bans ok, licenses ok, sources ok")
 
-    def test_a_licence_and_a_source_that_are_not_allowed_are_refused(self) -> None:
+    def test_a_licence_a_source_and_a_vulnerable_version_are_refused(self) -> None:
         """In dependencies of the command alone, so that it is seen that all packages are checked."""
-        changed = json.dumps(metadata(ROOT, "--locked", "--all-features"))
-        changed = changed.replace(next(self.identifiers(changed, "maud")), "git+https://example.com/maud?rev=1#maud@0.27.0")
-        read = json.loads(changed)
-        for each in read["packages"]:
-            if each["name"] == "maud":
-                each["source"] = "git+https://example.com/maud?rev=1#1"
-            if each["name"] == "csv":
-                each["license"] = "GPL-3.0-only"
-        (self.folder / "metadata.json").write_text(json.dumps(read))
-        done = self.deny("--metadata-path", self.folder / "metadata.json")
+        changed = metadata(ROOT, "--locked", "--all-features")
+        packages = {each["name"]: each for each in changed["packages"]}
+        packages["csv"]["license"] = "GPL-3.0-only"
+        packages["maud"]["source"] = "git+https://example.com/maud#1"
+        path = self.folder / "metadata.json"
+        path.write_text(json.dumps(changed).replace(packages["maud"]["id"], "git+https://example.com/maud#maud@0.27.0"))
+        done = self.deny("--metadata-path", path, database=self.database("plotters"))
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("bans ok, licenses FAILED, sources FAILED", done.stderr)
-        self.assertEqual(re.findall(r'license = "(GPL.*?)"', done.stderr), ["GPL-3.0-only"])
+        self.assertEqual(done.stdout.splitlines()[-1], "advisories FAILED, bans ok, licenses FAILED, sources FAILED")
+        errors = re.findall(r"^error\[(.*?)\]", done.stderr, re.MULTILINE)
+        self.assertEqual(sorted(errors), ["rejected", "source-not-allowed", "vulnerability"])
 
-    @staticmethod
-    def identifiers(text: str, name: str) -> Any:
-        return (each["id"] for each in json.loads(text)["packages"] if each["name"] == name)
-
-    def test_an_advisory_is_found_and_the_date_of_the_database_is_printed(self) -> None:
-        for package, verdict, status in (("csv", "advisories FAILED", False), ("no-such-package", "advisories ok", True)):
-            done = self.deny(database=str(self.database(package)))
-            self.assertEqual(done.returncode == 0, status, done.stderr)
-            self.assertIn("deny: the newest advisory is of 2026-01-31, ", done.stdout)
-            self.assertIn(verdict, done.stderr)
+    def test_without_a_database_it_is_said_that_advisories_are_not_checked(self) -> None:
+        said, arguments = self.deny(database=None, tool="echo").stdout.splitlines()
+        self.assertEqual(said, "deny: advisories are not checked: ADVISORY_DB names no database")
+        self.assertRegex(arguments, " licenses bans sources$")
 
     def test_a_folder_that_is_no_database_is_refused(self) -> None:
-        done = self.deny(database=str(self.folder))
+        done = self.deny(database=self.folder)
         self.assertEqual(done.returncode, 1)
         self.assertIn("is no clone of the advisory database", done.stderr)
 
