@@ -35,7 +35,7 @@ def spdx(licence: str) -> str:
 def linked(package: str, *options: str, edges: str = "normal,no-proc-macro") -> dict[Package, set[Package]]:
     """The package and all that it needs, each with what it needs itself.
 
-    They are read from `cargo tree`: `cargo metadata` has also the features that other packages of the workspace ask for.
+    They are read from `cargo tree`: `cargo metadata` also has features that other packages of the workspace ask for.
     """
     tree = subprocess.run(
         ["cargo", "tree", "--locked", "--package", package, "--edges", edges, "--prefix", "depth", "--no-dedupe",
