@@ -45,7 +45,7 @@ collect() {
 # place of the one that was asked for.
 sign() {
     local comment
-    comment="vkey $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1), commit $(git rev-parse HEAD)"
+    comment="vkey $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1), commit $(git rev-parse HEAD), $(rustc --version)"
     minisign -S -s "$MINISIGN_KEY" -t "$comment" -c "signature of SHA256SUMS" -m "$1/SHA256SUMS"
 }
 
