@@ -44,9 +44,10 @@ collect() {
 # sign FOLDER: one signature, of the checksums, because they name the files: another file of the release cannot take the
 # place of the one that was asked for.
 sign() {
-    local comment
-    comment="vkey $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1), commit $(git rev-parse HEAD), $(rustc --version)"
-    minisign -S -s "$MINISIGN_KEY" -t "$comment" -c "signature of SHA256SUMS" -m "$1/SHA256SUMS"
+    local version commit
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+    commit=$(git rev-parse HEAD)
+    minisign -S -s "$MINISIGN_KEY" -t "vkey $version, commit $commit, $(rustc --version)" -m "$1/SHA256SUMS"
 }
 
 # finish FOLDER

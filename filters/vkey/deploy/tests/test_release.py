@@ -316,6 +316,15 @@ class Checkout(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("not committed", done.stderr)
 
+    def test_the_policy_of_the_build_is_collected(self) -> None:
+        folder = self.checkout("")
+        for name in ("sbom.py", "third-party.py"):
+            (folder / "tools" / name).symlink_to(shutil.which("true"))
+        shutil.copy(ROOT / "LICENSE", folder)
+        policy = ROOT / "testdata/policies/skip.json"
+        succeed("tools/release.sh", "collect", built(folder / "target"), "dist", folder=folder, POLICY=str(policy))
+        self.assertEqual((folder / "dist/upstream-tls.json").read_bytes(), policy.read_bytes())
+
     def test_a_key_that_is_missing_is_refused_before_the_build(self) -> None:
         done = run("tools/release.sh", "ready", folder=self.checkout(""), MINISIGN_KEY="/nowhere/key")
         self.assertEqual((done.returncode, done.stderr), (1, "release: MINISIGN_KEY=/nowhere/key cannot be read\n"))
