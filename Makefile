@@ -34,6 +34,8 @@ TYPESCRIPT := .tools/npm-js
 PAGE_TOOLS := .tools/npm-page
 # Check files for Kubernetes.
 DEPLOY_TOOLS := .tools/deploy
+# Check dependencies, and the lists of them.
+RELEASE_TOOLS := .tools/release
 # Client libraries of other authors, which send requests to the gate.
 CLIENTS := .tools/venv-clients
 
@@ -43,10 +45,10 @@ export ENVOY
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
+setup: rust $(WASM_OPT) $(WASM_RUNNER) $(ENVOY) $(OLDEST_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed $(WASM_BINDGEN) $(TYPESCRIPT)/installed $(PAGE_TOOLS)/installed $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Install all tools that the other targets need (each target also installs its own)
 
 .PHONY: build
 build: module js ## Build the module target/vkey.wasm (for nginx: target/vkey-nginx.wasm) and the command target/release/vkey, which contains it and the npm package (POLICY=PATH: another upstream-TLS policy)
@@ -133,10 +135,11 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 
 # The tests know the tools by the environment.
 .PHONY: test-deploy
-test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
 	@tools/setup.sh openssl
+	@tools/setup.sh minisign
 	cargo build --locked -p vkey-cli
-	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin \
+	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_RELEASE_TOOLS=$(CURDIR)/$(RELEASE_TOOLS) \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
 
@@ -247,6 +250,29 @@ push: ## Push the images of `make image`, and print them with their digests (REG
 	@tools/setup.sh buildah
 	@$(if $(TAG),TAG=$(TAG)) tools/image.sh push "$(REGISTRY)" $(IMAGES)
 
+.PHONY: deny
+deny: rust $(RELEASE_TOOLS)/installed ## Check licences, versions and sources of all dependencies (ADVISORY_DB=clone of rustsec/advisory-db: also known vulnerabilities)
+	@$(if $(ADVISORY_DB),ADVISORY_DB=$(abspath $(ADVISORY_DB))) tools/deny.sh
+
+# A relative path is that of whoever calls make.
+RELEASE_ENV := $(if $(MINISIGN_KEY),MINISIGN_KEY=$(abspath $(MINISIGN_KEY)))
+
+# First, so that a long build does not end here.
+.PHONY: release-ready
+release-ready:
+	@$(RELEASE_ENV) tools/release.sh ready
+
+.PHONY: release
+release: release-ready build deny check-reproducible ## Write the files of a release into dist, with checksums (MINISIGN_KEY=secret key: signed; POLICY=PATH as for build)
+	@$(if $(MINISIGN_KEY),tools/setup.sh minisign)
+	@tools/release.sh ready
+	@tools/release.sh collect target dist
+	@$(RELEASE_ENV) tools/release.sh finish dist
+
+.PHONY: check-reproducible
+check-reproducible: module ## Build both modules once more from a copy of the checkout, and compare the bytes
+	@tools/release.sh rebuild target/vkey.wasm target/vkey-nginx.wasm
+
 .PHONY: clean
 clean: ## Remove build results (the installed tools stay in .tools)
 	cargo clean
@@ -323,6 +349,9 @@ $(CLIENTS)/installed: tools/clients/requirements.txt
 
 $(DEPLOY_TOOLS)/installed: tools/deploy/requirements.txt tools/deploy/package.json tools/deploy/package-lock.json
 	@tools/setup.sh deploy $(DEPLOY_TOOLS)
+
+$(RELEASE_TOOLS)/installed: tools/release/requirements.txt
+	@tools/setup.sh release $(RELEASE_TOOLS)
 
 $(PLAIN_NGINX):
 	@tools/setup.sh nginx $@

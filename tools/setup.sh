@@ -132,6 +132,12 @@ deploy() {
     touch "$1/installed"
 }
 
+# release VENV: what checks dependencies and their lists, as pinned by tools/release/requirements.txt.
+release() {
+    echo "setup: tools for releases"
+    python_packages "$1" tools/release/requirements.txt
+}
+
 # python_packages VENV PINS: an environment with these packages and no others.
 python_packages() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
@@ -185,6 +191,7 @@ case $part in
     curl) debian "command -v curl" curl ;;
     buildah) debian "command -v buildah" buildah "command -v skopeo" skopeo ;;
     openssl) debian "command -v openssl" openssl ;;
+    minisign) debian "command -v minisign" minisign ;;
     wrk) debian "command -v wrk" wrk "command -v taskset && command -v setpriv" util-linux ;;
     callgrind)
         debian "command -v valgrind && command -v vgdb" valgrind \
@@ -193,7 +200,7 @@ case $part in
     chromium) debian "command -v chromium" chromium "command -v chromedriver" chromium-driver ;;
     python3) debian "command -v python3" python3 ;;
     valgrind) debian "command -v valgrind" valgrind ;;
-    rust | envoy | nginx | typescript) "$part" "$@" ;;
+    rust | envoy | nginx | typescript | release) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
     wasm-runner) wasm_runner "$@" ;;
     page-tools) page_tools "$@" ;;
