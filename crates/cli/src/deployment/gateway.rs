@@ -114,10 +114,13 @@ fn flaw(policy: &Value) -> Option<String> {
     })
 }
 
-/// Whether an expression only holds for what the module has allowed. It has one spelling.
+/// Whether an expression only holds for what the module has allowed. It has one spelling, alone or joined by `&&` with
+/// others, none of which is a comment or spans it.
 fn is_sealed(cel: &str) -> bool {
-    let is_and = !cel.contains("||") && !cel.contains('?');
-    is_and && cel.split("&&").any(|part| part == normalized(ALLOWED))
+    let is_and = !["||", "?", "//"].iter().any(|sign| cel.contains(sign));
+    let is_whole = |part: &str| part.matches('(').count() == part.matches(')').count();
+    let mut parts = cel.split("&&");
+    is_and && parts.clone().all(is_whole) && parts.any(|part| part == normalized(ALLOWED))
 }
 
 /// An expression without spaces, and with one kind of quotes.
@@ -141,7 +144,8 @@ fn has_seal(spec: &Value) -> bool {
 
 /// Whether a policy without a seal takes the place of one for these targets.
 fn replaces(policy: &Value, own: &BTreeSet<Target>, part: &Part<'_>, parts: &[Part<'_>]) -> bool {
-    let merges = get(policy, "mergeType").is_some();
+    // Merged rules can take the place of the seal's.
+    let merges = get(policy, "mergeType").is_some() && get(policy, "authorization").is_none();
     targets(policy).iter().any(|target| {
         let is_listener = || {
             target.section.is_some() && own.contains(&Target { section: None, ..target.clone() })

@@ -524,6 +524,8 @@ fn mistakes_on_envoy_gateway_are_named() {
             (cel, json!(null), open),
             (cel, json!(format!("{CEL} || true")), open),
             (cel, json!(format!("!({CEL})")), open),
+            (cel, json!(format!("!(true && {CEL} && true)")), open),
+            (cel, json!(format!("true // && {CEL}")), open),
             (cel, json!("filter_state['wasm.vkey.decision'] != b'allow'"), open),
             ("/1/spec/authorization/rules/1", json!({"action": "Allow"}), "rules[1] allows what"),
             ("/1/spec/authorization/rules", json!([]), "rules: expected action: Allow and cel"),
@@ -578,6 +580,12 @@ fn a_policy_that_replaces_the_seal_is_named() {
     let (_, found) = problems(&objects);
     assert!(found.len() == 1 && found[0].starts_with(says), "{found:#?}");
     good(&policy(json!({"targetRefs": route, "cors": {}, "mergeType": "StrategicMerge"})));
+    let open = json!({"defaultAction": "Allow", "rules": []});
+    let merged = json!({"targetRefs": route, "mergeType": "JSONMerge", "authorization": open});
+    assert!(
+        problems(&policy(merged)).1[0].starts_with(says),
+        "its rules take the place of the seal's"
+    );
     let of = |gateway: &str| {
         let spec = json!({"parentRefs": [{"name": gateway}]});
         let route = object("gateway.networking.k8s.io/v1", "HTTPRoute", &spec);
