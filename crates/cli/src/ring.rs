@@ -103,7 +103,9 @@ impl RingArgs {
         let not_signed = || RingError::NotSigned { ring: first.name().to_owned() };
         let ring = named.find(signs).or(force.then_some(first)).ok_or_else(not_signed)?;
         input::check_variables(ring.variables())?;
-        let environment = RingEnvironment::read(std::slice::from_ref(ring), &self.secret_file)?;
+        // One file may be for a ring that is named, and not for one that is only the first.
+        let rings = if self.ring.is_some() { std::slice::from_ref(ring) } else { config.rings() };
+        let environment = RingEnvironment::read(rings, &self.secret_file)?;
         let compiled = compile(ring, &environment, now_secs)?;
         strength::check_rings([ring], |name| environment.value(name))?;
         Ok(SelectedRing { ring: compiled.ok_or_else(no_ring)?, config: Some(config) })
