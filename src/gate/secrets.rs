@@ -93,12 +93,16 @@ impl Ring {
 
     fn log(&self, host: &impl Host, secret: Option<&Result<Secret, InvalidSecret>>) {
         let Self { name, key, .. } = self;
+        let reason;
         let (level, what) = match secret {
-            Some(Ok(_)) => (Level::Info, "has another secret".to_owned()),
-            Some(Err(invalid)) => (Level::Error, format!("is not ready: {invalid}")),
-            None => (Level::Error, "is not ready: the state is absent or empty".to_owned()),
+            Some(Ok(_)) => (Level::Info, " has another secret"),
+            Some(Err(invalid)) => {
+                reason = [" is not ready: ", &invalid.to_string()].concat();
+                (Level::Error, reason.as_str())
+            }
+            None => (Level::Error, " is not ready: the state is absent or empty"),
         };
-        host.log(level, &format!("vkey: ring {name} {what} (filter state {key})"));
+        host.log(level, &["vkey: ring ", name, what, " (filter state ", key, ")"].concat());
     }
 }
 
