@@ -104,7 +104,8 @@ pub(super) fn read_secret(place: &Place) -> Result<(Zeroizing<String>, Secret), 
     Ok((text, secret))
 }
 
-/// Reads the secret or the signing key, which all rings must share. Returns the name of the variable or the key of the filter state, and the text.
+/// Reads the secret or the signing key, which all rings must share. Returns their source, as [`RingConfig::sources`]
+/// names it, and the text.
 fn read_secret_of(
     rings: &[RingConfig],
     place: &Place,

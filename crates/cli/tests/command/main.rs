@@ -20,6 +20,7 @@ mod ecds;
 mod explain;
 mod explain_body;
 mod explain_message;
+mod filter_states;
 mod harness;
 mod inputs;
 mod kubernetes;
