@@ -1,5 +1,6 @@
 """Objects of Kubernetes against the CRDs of their kinds: the schemas, and the rules in CEL."""
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -93,3 +94,14 @@ def holds(rule: str, value: Any) -> bool:
         return cel.evaluate(rule, {"self": value} | LIBRARY) is True
     except (RuntimeError, TypeError, ValueError):
         return False
+
+
+def changed(good: dict[str, Any], way: str, value: object) -> dict[str, Any]:
+    """An object with another value at a place of its `spec`, whose steps are joined by dots."""
+    broken = copy.deepcopy(good)
+    place: Any = broken["spec"]
+    *steps, last = (int(step) if step.isdigit() else step for step in way.split("."))
+    for step in steps:
+        place = place[step]
+    place[last] = value
+    return broken

@@ -12,7 +12,7 @@ from base64 import b64encode
 from typing import Any
 
 import yaml
-from crds import ROOT, document, documents, faults
+from crds import ROOT, changed, document, documents, faults
 from google.protobuf import json_format
 from messages import parse
 from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted
@@ -129,12 +129,7 @@ class Schemas(unittest.TestCase):
             ("backend-tls", "BackendTLSPolicy", "validation", {"hostname": "a.example"}, "has(self.caCertificateRefs)"),
         ]
         for file, kind, way, value, expected in breaks:
-            broken = copy.deepcopy(object_of(file, kind))
-            place: Any = broken["spec"]
-            *steps, last = (int(step) if step.isdigit() else step for step in way.split("."))
-            for step in steps:
-                place = place[step]
-            place[last] = value
+            broken = changed(object_of(file, kind), way, value)
             found = faults(broken)
             self.assertTrue(any(expected in one for one in found), f"{kind} {way}: {found}")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from crds import DEPLOY, ROOT, document, documents, faults
+from crds import DEPLOY, ROOT, changed, document, documents, faults
 from google.protobuf import json_format
 from messages import PATCHED, parse
 from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted, wait_for
@@ -106,12 +106,7 @@ class Schemas(unittest.TestCase):
             ("waypoint", "EnvoyFilter", "configPatches.0.match.context", "INBOUND", "is not one of"),
         ]
         for file, kind, way, value, expected in breaks:
-            broken = copy.deepcopy(document(f"istio/{file}.yaml", kind))
-            place: Any = broken["spec"]
-            *steps, last = (int(step) if step.isdigit() else step for step in way.split("."))
-            for step in steps:
-                place = place[step]
-            place[last] = value
+            broken = changed(document(f"istio/{file}.yaml", kind), way, value)
             found = faults(broken)
             self.assertTrue(any(expected in one for one in found), f"{kind} {way}: {found}")
 
