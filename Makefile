@@ -135,7 +135,7 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 
 # The tests know the tools by the environment.
 .PHONY: test-deploy
-test-deploy: module istio $(ENVOY) $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
+test-deploy: module istio $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
 	@tools/setup.sh openssl
 	@tools/setup.sh minisign
 	cargo build --locked -p vkey-cli
