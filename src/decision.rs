@@ -141,6 +141,7 @@ deny_reasons! {
     ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
     ChildQuota "child_quota" Limited "the narrowed key has no room",
     SourceBlocked "source_blocked" Limited "too many failed authentications from this address or network",
+    ClusterRate "cluster_rate" Limited "a limit of the whole cluster is used up",
     UpstreamPlaintext "upstream_plaintext" Upstream "the connection to the upstream is not encrypted",
     UpstreamVersion "upstream_version" Upstream "the upstream speaks a version of TLS that the policy does not allow",
     UpstreamPin "upstream_pin" Upstream "the upstream's certificate is none of those pinned",
@@ -149,6 +150,7 @@ deny_reasons! {
     UpstreamUnproven "upstream_unproven" Upstream "nothing proves that the upstream satisfies the policy",
     NotReady "not_ready" Unavailable "the gate is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
+    ClusterUnknown "cluster_unknown" Unavailable "nothing says whether the limits of the whole cluster have room; try again",
 }
 
 impl DenyReason {

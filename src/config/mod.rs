@@ -33,7 +33,8 @@ pub use read::DEFAULT_CLOCK_SKEW_SECS;
 pub(crate) use read::default_key_sources;
 pub use ring::RingConfig;
 pub use settings::{
-    AuditSettings, ClientRules, Grant, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamTls,
+    AuditSettings, ClientRules, Grant, LimitSettings, Settings, Sink, Tenant, Tier,
+    UnlistedTenants, UpstreamTls,
 };
 use template::{Template, Variable};
 

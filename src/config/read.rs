@@ -24,8 +24,9 @@ use super::mcp::McpSettings;
 use super::public::public;
 use super::ring::variable;
 use super::{
-    AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, RingConfig,
-    RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig, UpstreamTls,
+    AuditSettings, ClientRules, Config, DEFAULT_READY_PATH, DEFAULT_USAGE_PATH, LimitSettings,
+    RingConfig, RoleConfig, Settings, Sink, Tenant, Tier, UnlistedTenants, UpstreamConfig,
+    UpstreamTls,
 };
 
 /// The highest clock skew. More would make rotation meaningless.
@@ -153,7 +154,7 @@ fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid
         revoked: members.read("revoked", revoked)?.unwrap_or_default(),
         identity_headers: forward.identity_headers,
         grants: forward.grants.into(),
-        limit_headers: members.read("limits", LimitHeaders::read)?.unwrap_or_default(),
+        limits: members.read("limits", limits)?.unwrap_or_default(),
         client: members.read("client", client)?.unwrap_or_default(),
         auth_failures: members.read("auth_failures", FailureRules::read)?,
         sensitivity: members.read("anomaly", Sensitivity::read)?,
@@ -323,6 +324,14 @@ fn revoked_one(node: &Node<'_>) -> Result<String, Invalid> {
     let members = node.members(&["tenant", "jti"])?;
     let [tenant, jti] = ["tenant", "jti"].map(|name| id(&members.require(name)?));
     Ok(revoked_key(&tenant?, &jti?))
+}
+
+fn limits(node: &Node<'_>) -> Result<LimitSettings, Invalid> {
+    let members = node.members(&["headers", "cluster"])?;
+    Ok(LimitSettings {
+        headers: members.read("headers", LimitHeaders::read)?.unwrap_or_default(),
+        of_cluster: members.read("cluster", Node::bool)?.unwrap_or(false),
+    })
 }
 
 fn client(node: &Node<'_>) -> Result<ClientRules, Invalid> {

@@ -40,8 +40,8 @@ pub struct Settings {
     pub identity_headers: bool,
     /// The provider credentials that upstream gates may attach to requests.
     pub grants: Box<[Grant]>,
-    /// Which responses have headers about limits.
-    pub limit_headers: LimitHeaders,
+    /// How limits are shown, and which others there are.
+    pub limits: LimitSettings,
     /// Rules about client addresses.
     pub client: ClientRules,
     /// When failed authentications of a source are reported, if they are.
@@ -82,6 +82,15 @@ pub struct Grant {
     pub name: String,
     /// The hosts that a request must be for; any if absent.
     pub hosts: Option<Box<[HostPattern]>>,
+}
+
+/// How limits are shown, and which others there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Which responses have headers about limits.
+    pub headers: LimitHeaders,
+    /// Whether a rate-limit filter behind the seal enforces limits of the whole cluster.
+    pub of_cluster: bool,
 }
 
 /// Rules for the keys of a tier.

@@ -100,7 +100,7 @@ fn tenants_and_revocations_are_read_in_linear_time() {
 fn headers_about_limits_are_chosen_by_a_word() {
     let headers = |limits: &str| {
         let config = format!(r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}]{limits}}}"#);
-        Config::parse(config.as_bytes()).unwrap().settings().limit_headers
+        Config::parse(config.as_bytes()).unwrap().settings().limits.headers
     };
     for (limits, expected) in [
         ("", LimitHeaders::Always),
@@ -114,7 +114,8 @@ fn headers_about_limits_are_chosen_by_a_word() {
     for (limits, error) in [
         (r#"{"headers": "Never"}"#, "limits.headers: expected one of always, refused, never"),
         (r#"{"headers": true}"#, "limits.headers: expected a string"),
-        (r#"{"rate": {}}"#, "limits.rate: unknown member (known here: headers)"),
+        (r#"{"rate": {}}"#, "limits.rate: unknown member (known here: headers, cluster)"),
+        (r#"{"cluster": "yes"}"#, "limits.cluster: expected true or false"),
         (r#"[]"#, "limits: expected an object"),
     ] {
         assert_eq!(gate(format_args!(r#""limits": {limits}"#)), error);

@@ -47,6 +47,8 @@ pub struct Edits<'a> {
     /// What upstream gates learn about credentials: the names of those that the request may have, and [`ATTACHED`] if
     /// one is set here, with a word about its `plaintext`.
     pub credentials: Vec<Cow<'a, str>>,
+    /// The key, for a filter that limits requests of the whole cluster.
+    pub caller: Option<&'a KnownKey>,
 }
 
 impl<'a> Edits<'a> {
@@ -80,6 +82,7 @@ impl<'a> Edits<'a> {
             add,
             replace: credential.map(|c| (c.header.as_str(), c.value.as_str())),
             credentials: credential_words(engine, credential, head.authority),
+            caller: engine.settings().limits.of_cluster.then_some(key),
         }
     }
 }

@@ -75,7 +75,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
             now_ns,
             mode: engine.settings().mode,
             sensitivity: engine.settings().sensitivity,
-            headers: engine.settings().limit_headers,
+            headers: engine.settings().limits.headers,
         }
     }
 

@@ -107,6 +107,7 @@ impl Gate {
             let (usage, cost) = (charge.usage(), charge.micro_usd());
             self.metrics.count_usage(host, key.tenant(), &usage, cost);
             self.metrics.count_retries(host, store.retries());
+            self.report_to_cluster(host, usage.total);
         }
         request.set_usage(charge.into_usage(&used));
     }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod body;
+mod cluster;
 mod ending;
 mod followed;
 mod hold;
@@ -91,6 +92,8 @@ pub struct Gate {
     holding: Holding,
     /// The longest request body that is held, in bytes.
     max_body_bytes: u64,
+    /// A rate-limit filter behind the seal enforces limits of the whole cluster.
+    has_cluster_limits: bool,
 }
 
 /// What a host says when it shows the headers of a request.
@@ -107,7 +110,7 @@ pub struct Opening {
 impl Gate {
     /// A gate for a plan and a policy.
     pub fn open(plan: Plan, policy: Policy) -> Self {
-        let Settings { audit, body, dialect, upstream_tls, .. } = &plan.settings;
+        let Settings { audit, body, dialect, limits, upstream_tls, .. } = &plan.settings;
         Self {
             audit: audit.clone(),
             rules: FoundRules::new(*dialect),
@@ -122,6 +125,7 @@ impl Gate {
             lacks_filter_state: Cell::new(false),
             plan: Rc::clone(&plan.id),
             max_body_bytes: body.max_bytes,
+            has_cluster_limits: limits.of_cluster,
             holding: Holding::default(),
             engine: Some(RefCell::new(Engine::new(plan))),
             common: OnceCell::new(),
@@ -147,6 +151,7 @@ impl Gate {
             upstreams: Upstreams::new(policy, &UpstreamTls::default()),
             plan: Rc::from(""),
             max_body_bytes: 0,
+            has_cluster_limits: false,
             holding: Holding::default(),
             common: OnceCell::new(),
             warned: Cell::new(false),
@@ -292,7 +297,9 @@ impl Gate {
             }
         };
         let is_final = request.decided().is_recorded();
-        let withheld = if is_final { None } else { self.check_response(host, &mut request) };
+        let refused = if is_final { None } else { self.refused_by_cluster(host, &request) };
+        let check = || if is_final { None } else { self.check_response(host, &mut request) };
+        let withheld = refused.or_else(check);
         if let Some(Withheld { reason, refund, reply }) = withheld {
             *exchange = Exchange::Decided(self.refuse(host, request, reason, refund));
             self.settle(host, exchange);

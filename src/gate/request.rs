@@ -201,10 +201,12 @@ impl<H: Host> RequestGate<'_, H> {
         }
     }
 
-    /// Whether a forwarded request may still get another decision: a preflight for its body, and a request that may
-    /// have a credential by its upstream gate.
+    /// Whether a forwarded request may still get another decision: a preflight for its body, a request that may
+    /// have a credential by its upstream gate, and one that limits of the whole cluster may refuse.
     fn may_change(&self, decision: Decision) -> bool {
-        decision == Decision::Preflight || self.engine.granted(self.head.authority).next().is_some()
+        decision == Decision::Preflight
+            || self.engine.settings().limits.of_cluster
+            || self.engine.granted(self.head.authority).next().is_some()
     }
 
     /// Denies a request from which the host cannot remove everything that must not reach the upstream: nginx changes
@@ -270,7 +272,7 @@ impl<H: Host> RequestGate<'_, H> {
 
     /// A refusal with only the headers that the configuration wants.
     fn shown(&self, refusal: Refusal) -> Refusal {
-        match self.engine.settings().limit_headers {
+        match self.engine.settings().limits.headers {
             LimitHeaders::Always | LimitHeaders::Refused => refusal,
             LimitHeaders::Never => Refusal { fields: None, ..refusal },
         }
@@ -298,6 +300,10 @@ impl<H: Host> RequestGate<'_, H> {
         if !edits.credentials.is_empty() {
             self.host
                 .set_filter_state(FilterState::Credentials.key(), &edits.credentials.join(" "))?;
+        }
+        if let Some(key) = edits.caller {
+            self.host.set_filter_state(FilterState::Key.key(), key.jti())?;
+            self.host.set_filter_state(FilterState::Tenant.key(), key.tenant())?;
         }
         if let Some((name, value)) = edits.replace {
             self.host.set_request_header(name, value)?;

@@ -11,6 +11,12 @@ pub enum FilterState {
     Credentials,
     /// The word that a request needs to pass the seal after the module: see docs/deploy-envoy.md.
     Decision,
+    /// The id of the key, for a filter that limits requests of the whole cluster.
+    Key,
+    /// The tenant of the key, for the same filter.
+    Tenant,
+    /// The tokens that the request is charged in the end, in decimal digits, for the same filter.
+    Tokens,
     /// The verdict of the upstream gate on the connection. All attempts of a request share it.
     Upstream,
 }
@@ -22,6 +28,9 @@ impl FilterState {
             Self::Audit => "vkey.audit",
             Self::Credentials => "vkey.credential",
             Self::Decision => "vkey.decision",
+            Self::Key => "vkey.key",
+            Self::Tenant => "vkey.tenant",
+            Self::Tokens => "vkey.tokens",
             Self::Upstream => "vkey.upstream",
         }
     }
@@ -32,6 +41,9 @@ impl FilterState {
             Self::Audit => "wasm.vkey.audit",
             Self::Credentials => "wasm.vkey.credential",
             Self::Decision => "wasm.vkey.decision",
+            Self::Key => "wasm.vkey.key",
+            Self::Tenant => "wasm.vkey.tenant",
+            Self::Tokens => "wasm.vkey.tokens",
             Self::Upstream => "wasm.vkey.upstream",
         }
     }
@@ -42,6 +54,9 @@ impl FilterState {
             Self::Audit => "filter_state\0wasm.vkey.audit",
             Self::Credentials => "filter_state\0wasm.vkey.credential",
             Self::Decision => "filter_state\0wasm.vkey.decision",
+            Self::Key => "filter_state\0wasm.vkey.key",
+            Self::Tenant => "filter_state\0wasm.vkey.tenant",
+            Self::Tokens => "filter_state\0wasm.vkey.tokens",
             Self::Upstream => "filter_state\0wasm.vkey.upstream",
         }
     }
@@ -57,6 +72,9 @@ mod tests {
             FilterState::Audit,
             FilterState::Credentials,
             FilterState::Decision,
+            FilterState::Key,
+            FilterState::Tenant,
+            FilterState::Tokens,
             FilterState::Upstream,
         ] {
             assert_eq!(state.shown_key(), format!("wasm.{}", state.key()));

@@ -158,16 +158,13 @@ impl Allowance {
 }
 
 impl LimitHeaders {
-    /// Reads the member `limits` of a configuration.
+    /// Reads the word for it.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for another member than `headers`, or another value of it.
+    /// [`Invalid`] for any other word than `always`, `refused` and `never`.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let headers =
-            [("always", Self::Always), ("refused", Self::Refused), ("never", Self::Never)];
-        let members = node.members(&["headers"])?;
-        Ok(members.read("headers", |node| node.choice(&headers))?.unwrap_or_default())
+        node.choice(&[("always", Self::Always), ("refused", Self::Refused), ("never", Self::Never)])
     }
 
     /// Whether allowances are needed for the response to a request with this decision. A refusal for a limit

@@ -5,8 +5,8 @@ use std::fmt;
 
 use vkey::alerts::failures::FailureRules;
 use vkey::config::{
-    Config, Hindrance, NotReady, RingConfig, RoleConfig, Settings, Sink, UnlistedTenants,
-    UpstreamConfig, UpstreamTls,
+    Config, Hindrance, LimitSettings, NotReady, RingConfig, RoleConfig, Settings, Sink,
+    UnlistedTenants, UpstreamConfig, UpstreamTls,
 };
 use vkey::decision::Mode;
 use vkey::headers::ForeignCredentials;
@@ -241,7 +241,8 @@ fn summary(config: &Config, json: &Json, now_secs: u64) -> Vec<String> {
     lines.push(format!("tenants      {}", tenants(settings)));
     lines.extend(revoked(&settings.revoked));
     lines.extend(limits(settings));
-    lines.extend(limit_headers(settings.limit_headers));
+    lines.extend(cluster_limits(settings.limits));
+    lines.extend(limit_headers(settings.limits.headers));
     lines.extend(ai::summary(settings));
     lines.extend(calls::summary(settings, json));
     lines.extend(watched(settings));
@@ -345,6 +346,12 @@ fn limits(settings: &Settings) -> Vec<String> {
         lines.push("host         bare: what has limits is refused".to_owned());
     }
     lines
+}
+
+/// Whether the rate-limit filter behind the seal has more limits.
+fn cluster_limits(limits: LimitSettings) -> Option<String> {
+    let text = "limits       of the whole cluster: those of the rate-limit filter behind the seal";
+    limits.of_cluster.then(|| text.to_owned())
 }
 
 /// Which responses have headers about limits, unless all have.

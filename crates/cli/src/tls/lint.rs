@@ -2,6 +2,7 @@
 
 mod authorities;
 mod cluster;
+mod cluster_limits;
 mod context;
 mod credentials;
 mod delivery;

@@ -161,8 +161,8 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(record.unwrap().decision.and_then(Decision::reason), *expected, "{name}");
         assert_eq!(outcome.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
-    // Bodies are in `bodies`, blocked sources in `alerts`, two more reasons need a proxy that is broken, and those of
-    // upstreams are in `upstream_*`.
+    // Bodies are in `bodies`, blocked sources in `alerts`, two more reasons need a proxy that is broken, those of
+    // upstreams are in `upstream_*`, and those of the cluster need a service: filters/vkey/deploy/tests/test_limits.py.
     let reached = |reason: &&DenyReason| {
         let of_upstream = reason.class() == DenyClass::Upstream;
         of_upstream || cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
@@ -174,8 +174,10 @@ fn every_reason_shows_in_status_body_and_audit_line() {
             &DenyReason::BodyUnreadable,
             &DenyReason::BodyTooLarge,
             &DenyReason::SourceBlocked,
+            &DenyReason::ClusterRate,
             &DenyReason::NotReady,
-            &DenyReason::Contention
+            &DenyReason::Contention,
+            &DenyReason::ClusterUnknown,
         ]
     );
 }

@@ -118,6 +118,7 @@ rules! {
     AuditLineLost Error "audit_line_lost" "audit lines are set for the access log, which does not print them",
     CaMissing Error "ca_missing" "no trusted authority, so no chain is verified",
     ClientCertificateMissing Error "client_certificate_missing" "the policy asks for a client certificate, and there is none",
+    ClusterLimitsOpen Error "cluster_limits_open" "the module counts on limits of the whole cluster, which nothing enforces, or not always",
     ConfigurationRefused Error "configuration_refused" "the module refuses its configuration",
     CredentialNeverSent Error "credential_never_sent" "a provider's credential can never go out",
     CredentialRetryElsewhere Error "credential_retry_elsewhere" "a retry can take a provider's credential to another cluster",

@@ -100,6 +100,11 @@ impl Front {
         is_in_front || self.credentials().iter().any(|c| get(c, "value").is_some())
     }
 
+    /// Whether it counts on a filter that enforces limits of the whole cluster.
+    pub(super) fn has_cluster_limits(&self) -> bool {
+        get(&self.0, "limits").is_some_and(|limits| is_true(limits, "cluster"))
+    }
+
     /// Whether audit lines are for the proxy's access log.
     pub(super) fn uses_access_log(&self) -> bool {
         at(&self.0, &["audit", "sink"]).and_then(Value::as_str) == Some("access_log")

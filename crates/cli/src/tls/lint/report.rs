@@ -18,8 +18,8 @@ use super::routes::Table;
 use super::source::Input;
 use super::upstream_gates::UpstreamGates;
 use super::{
-    cluster, credentials, delivery, edge, outsiders, seal, stripped, switched_off, ungated, unread,
-    wiring,
+    cluster, cluster_limits, credentials, delivery, edge, outsiders, seal, stripped, switched_off,
+    ungated, unread, wiring,
 };
 
 /// The most hosts that are checked: each route to a cluster may name thousands.
@@ -45,8 +45,9 @@ pub(crate) struct Chain {
     pub(crate) text: String,
 }
 
-/// What lets requests pass the module, or refuses all.
-const OF_CHAINS: [LintRule; 4] = [
+/// What lets requests pass the module or the limits of the cluster, or refuses all.
+const OF_CHAINS: [LintRule; 5] = [
+    LintRule::ClusterLimitsOpen,
     LintRule::ModuleMissing,
     LintRule::ModuleSwitchedOff,
     LintRule::ModuleUnread,
@@ -180,10 +181,11 @@ impl Report {
     ) {
         let overrides = Overrides::new(tables.iter().map(|table| table.config));
         let unsealed = seal::finding(manager, &overrides, &proxy_config.extensions);
+        let unlimited = cluster_limits::finding(manager, &overrides, &proxy_config.extensions);
         let off = switched_off::check(manager, tables, is_complete, unsealed.is_none());
         let in_front = credentials::finding(manager);
         let own = edge::findings(manager).into_iter().chain(unsealed).chain(in_front);
-        let own = own.chain(wiring::findings(manager));
+        let own = own.chain(unlimited).chain(wiring::findings(manager));
         let notes = edge::note(manager).into_iter().chain(wiring::unread_format(manager));
         self.add(manager.file, own, notes.chain(off.notes));
         self.findings.extend(off.findings);

@@ -124,6 +124,36 @@ fn audit_lines_need_an_access_log_only_where_they_go_there() {
     }
 }
 
+/// What enforces the limits of the whole cluster, and each way in which it does not.
+#[test]
+fn limits_of_the_cluster_need_a_filter_that_denies() {
+    let router = "          - name: envoy.filters.http.router\n";
+    let with = |cluster: &str, members: &str, config: &str| {
+        let filter = format!(
+            "          - name: limits\n            {members}\n            typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit, domain: vkey, {config}}}\n{router}"
+        );
+        let limits = format!("}}], \"limits\": {{\"cluster\": {cluster}}}}}'");
+        rules(&edited(&[("}]}'", &limits), (router, &filter)]))
+    };
+    let denies = "failure_mode_deny: true";
+    assert!(with("true", "", denies).is_empty());
+    assert!(with("false", "disabled: true", "").is_empty());
+    for (members, config) in [
+        ("", "failure_mode_deny: false"),
+        ("", "stage: 0"),
+        (
+            "",
+            "failure_mode_deny: true, failure_mode_deny_percent: {default_value: {numerator: 50}}",
+        ),
+        ("disabled: true", denies),
+        ("is_optional: true", denies),
+    ] {
+        assert_eq!(with("true", members, config), ["cluster_limits_open"], "{members} {config}");
+    }
+    let missing = ("}]}'", "}], \"limits\": {\"cluster\": true}}'");
+    assert_eq!(rules(&edited(&[missing])), ["cluster_limits_open"]);
+}
+
 #[test]
 fn a_label_that_stays_in_the_names_of_metrics_is_a_note() {
     let noted = notes(&edited(&[("tag_name: tenant", "tag_name: other")]));
