@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 # What the `value` of a patch of an EnvoyFilter is.
 PATCHED = {
+    "CLUSTER": "envoy.config.cluster.v3.Cluster",
     "EXTENSION_CONFIG": "envoy.config.core.v3.TypedExtensionConfig",
     "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
     "LISTENER": "envoy.config.listener.v3.Listener",

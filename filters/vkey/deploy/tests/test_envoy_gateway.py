@@ -18,7 +18,7 @@ from messages import parse
 from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted
 
 FOLDER = "envoy-gateway"
-FILES = ["backend-tls", "envoyproxy", "extension-policy", "held-bodies", "seal"]
+FILES = ["backend-tls", "envoyproxy", "extension-policy", "held-bodies", "limits", "seal"]
 RBAC = "envoy.filters.http.rbac"
 TYPE = "type.googleapis.com/"
 WASM = f"{TYPE}envoy.extensions.filters.http.wasm.v3.Wasm"
@@ -110,7 +110,7 @@ def patched(target: dict[str, Any]) -> dict[str, Any]:
 class Schemas(unittest.TestCase):
     def test_every_object_has_the_form_of_its_kind(self) -> None:
         objects = [one for file in FILES for one in documents(f"{FOLDER}/{file}.yaml")]
-        self.assertEqual(len(objects), 6)
+        self.assertEqual(len(objects), 7)
         for one in objects:
             self.assertEqual(faults(one), [], one["kind"])
 
@@ -126,6 +126,8 @@ class Schemas(unittest.TestCase):
             ("envoyproxy", "EnvoyProxy", "telemetry.accessLog.settings.0.sinks.0", {"type": "File"}, "has(self.file)"),
             ("envoyproxy", "ClientTrafficPolicy", "connection.bufferLimit", "9 MiB", "does not match"),
             ("held-bodies", "EnvoyPatchPolicy", "jsonPatches.0.nameSelector", {"value": "x"}, "has(self.nameSelector)"),
+            ("limits", "BackendTrafficPolicy", "rateLimit.global.rules.0.limit.unit", "minute", "is not one of"),
+            ("limits", "BackendTrafficPolicy", "rateLimit.global.rules.0.clientSelectors.0", {}, "has(self.headers)"),
             ("backend-tls", "BackendTLSPolicy", "validation", {"hostname": "a.example"}, "has(self.caCertificateRefs)"),
         ]
         for file, kind, way, value, expected in breaks:
@@ -146,6 +148,14 @@ class Contents(unittest.TestCase):
         self.assertEqual(module["metadata"]["namespace"], seals["metadata"]["namespace"])
         self.assertIs(module["spec"]["wasm"][0]["failOpen"], False)
         self.assertEqual(seals["spec"]["authorization"]["defaultAction"], "Deny")
+
+    def test_the_limits_are_for_the_same_gateway_and_by_what_the_module_sets(self) -> None:
+        limits, seals = object_of("limits", "BackendTrafficPolicy"), object_of("seal", "SecurityPolicy")
+        self.assertEqual(limits["spec"]["targetRefs"], seals["spec"]["targetRefs"])
+        self.assertEqual(limits["metadata"]["namespace"], seals["metadata"]["namespace"])
+        rules = limits["spec"]["rateLimit"]["global"]["rules"]
+        names = [[h["name"] for h in s["headers"]] for rule in rules for s in rule["clientSelectors"]]
+        self.assertEqual(names, [["x-vkey-tenant"], ["x-vkey-tenant", "x-vkey-key"]])
 
     def test_the_image_is_pinned_by_its_digest(self) -> None:
         image = object_of("extension-policy", "EnvoyExtensionPolicy")["spec"]["wasm"][0]["code"]["image"]

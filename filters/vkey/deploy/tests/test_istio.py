@@ -19,7 +19,7 @@ from google.protobuf import json_format
 from messages import PATCHED, parse
 from proxy import MODULE, ROUTER, UPSTREAM, Envoy, lint, listener, minted, wait_for
 
-FILES = ["wasmplugin", "trafficextension", "waypoint", "variants/extension-config"]
+FILES = ["wasmplugin", "trafficextension", "waypoint", "variants/extension-config", "limits"]
 TYPE = "type.googleapis.com/"
 RBAC = f"{TYPE}envoy.extensions.filters.http.rbac.v3.RBAC"
 
@@ -87,7 +87,7 @@ class Schemas(unittest.TestCase):
         folder = DEPLOY / "istio"
         self.assertEqual({folder / f"{file}.yaml" for file in FILES}, set(folder.rglob("*.yaml")))
         objects = [one for file in FILES for one in documents(f"istio/{file}.yaml")]
-        self.assertEqual(len(objects), 6)
+        self.assertEqual(len(objects), 7)
         for one in objects:
             self.assertEqual(faults(one), [], one["kind"])
 
@@ -113,7 +113,7 @@ class Schemas(unittest.TestCase):
 
 class Contents(unittest.TestCase):
     def test_every_patch_is_a_message_of_envoy(self) -> None:
-        for file in ["wasmplugin", "waypoint", "variants/extension-config"]:
+        for file in ["wasmplugin", "waypoint", "variants/extension-config", "limits"]:
             for one in patches(file):
                 value = named(one["patch"]["value"], one["applyTo"])
                 parse(PATCHED[one["applyTo"]], value)
@@ -182,6 +182,21 @@ class Contents(unittest.TestCase):
         names = [one["name"] for one in manager(apply("variants/extension-config", gateway([first])))["http_filters"]]
         expected = ["vkey", "istio.metadata_exchange", "istio.alpn", "vkey.seal", "envoy.filters.http.router"]
         self.assertEqual(names, expected)
+
+    def test_the_limits_are_behind_the_seal_and_as_in_kubernetes(self) -> None:
+        target = apply("limits", apply("wasmplugin", gateway([])))
+        *_, seal, limits, _ = manager(target)["http_filters"]
+        self.assertEqual((seal["name"], limits["name"]), ("vkey.seal", "vkey.cluster_limits"))
+        folder = DEPLOY / "kubernetes/components/cluster-limits"
+        self.assertEqual([limits], yaml.safe_load((folder / "filter.yaml").read_text()))
+        (ours,) = (one["patch"]["value"] for one in patches("limits", "CLUSTER"))
+        (theirs,) = yaml.safe_load((folder / "cluster.yaml").read_text())
+        for one in (ours, theirs):
+            del one["load_assignment"]
+        self.assertEqual(ours, theirs)
+        spec, seal = (document(f"istio/{file}.yaml", "EnvoyFilter")["spec"] for file in ("limits", "wasmplugin"))
+        self.assertEqual(spec["workloadSelector"], seal["workloadSelector"])
+        self.assertGreater(spec["priority"], seal.get("priority", 0))
 
 
 def named(value: dict[str, Any], applied_to: str) -> dict[str, Any]:

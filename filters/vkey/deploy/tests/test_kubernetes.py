@@ -31,8 +31,9 @@ VARIANTS: dict[str, list[str]] = {
     "sidecar": ["sidecar"],
     "collector": ["collector"],
     "secret files": ["secret-files"],
-    "gates of all kinds": ["mtls", "collector"],
-    "sidecars of all kinds": ["collector", "sidecar", "mtls"],
+    "cluster limits": ["cluster-limits"],
+    "gates of all kinds": ["mtls", "collector", "cluster-limits"],
+    "sidecars of all kinds": ["collector", "sidecar", "cluster-limits", "mtls"],
     "sidecar with secret files": ["sidecar", "secret-files"],
 }
 PLACEHOLDER = re.compile(r"registry\.example/[a-z-]+@sha256:0{64}")
@@ -240,8 +241,13 @@ class Rendered(unittest.TestCase):
     def test_sources_of_components_are_no_objects(self) -> None:
         for variant in VARIANTS:
             names = [o["metadata"]["name"] for o in objects(variant) if o["kind"] == "ConfigMap"]
-            self.assertEqual(len(names), 1)
-            self.assertRegex(names[0], "^vkey-gate-[a-z0-9]{10}$")
+            self.assertEqual([name for name in names if "part" in name], [])
+            self.assertEqual(len([name for name in names if re.fullmatch("vkey-gate-[a-z0-9]{10}", name)]), 1)
+            mounted = [v["configMap"]["name"] for pod in pods(variant).values()
+                       for v in pod["spec"].get("volumes", []) if "configMap" in v]
+            settings = [source["configMapRef"]["name"] for pod in pods(variant).values()
+                        for c in pod["spec"]["containers"] for source in c.get("envFrom", [])]
+            self.assertEqual(sorted(names), sorted(mounted + settings))
 
     def test_a_sidecar_is_the_container_of_the_base(self) -> None:
         for gate, sidecar in (
@@ -319,6 +325,7 @@ class Documentation(unittest.TestCase):
 
 DNS = {"kube-system kube-dns UDP 53", "kube-system kube-dns TCP 53"}
 GATE_IN, UPSTREAM_OUT, COLLECTOR_OUT = {"anyone TCP 10000"}, {"true TCP 8080"}, {"collector TCP 9470"}
+LIMITS_OUT = {"limits TCP 8081"}
 
 
 class Network(unittest.TestCase):
@@ -335,7 +342,10 @@ class Network(unittest.TestCase):
         self.assert_allowed("collector", "vkey-collector", {"gate TCP 9470"}, set())
         self.assert_allowed("collector", "vkey-backup", set(), set())
         self.assert_allowed("sidecar", "application", GATE_IN, DNS)
-        self.assert_allowed("sidecars of all kinds", "application", GATE_IN, DNS | COLLECTOR_OUT)
+        self.assert_allowed("sidecars of all kinds", "application", GATE_IN, DNS | COLLECTOR_OUT | LIMITS_OUT)
+        self.assert_allowed("cluster limits", "vkey-gate", GATE_IN, DNS | UPSTREAM_OUT | LIMITS_OUT)
+        self.assert_allowed("cluster limits", "vkey-limits", {"gate TCP 8081"}, DNS | {"redis TCP 6379"})
+        self.assert_allowed("cluster limits", "vkey-redis", {"limits TCP 6379"}, set())
 
     def test_without_the_default_other_pods_are_open(self) -> None:
         policies = [o for o in objects("collector") if o["kind"] == "NetworkPolicy"]
@@ -389,7 +399,7 @@ class Configuration(unittest.TestCase):
             self.assertEqual(admin["address"]["socket_address"]["address"], "127.0.0.1")
 
     def test_lint_and_check_find_nothing(self) -> None:
-        for variant in ("base", "gates of all kinds"):
+        for variant in ("base", "cluster limits", "gates of all kinds"):
             with self.subTest(variant), tempfile.TemporaryDirectory() as name:
                 file = Path(name) / "envoy.yaml"
                 file.write_text(configuration(variant)["envoy.yaml"])
@@ -447,6 +457,8 @@ def place(variant: str, folder: Path, services: dict[str, int]) -> None:
         text = re.sub(upstream, f"address: 127.0.0.1, port_value: {services.get('upstream', 1)}", text)
         collector = f"address: 127.0.0.1, port_value: {services.get('collector', 1)}"
         text = text.replace("address: vkey-collector, port_value: 9470", collector)
+        limits = f"address: 127.0.0.1, port_value: {services.get('limits', 1)}"
+        text = text.replace("address: vkey-limits, port_value: 8081", limits)
         text = re.sub(r"address: (0\.0\.0\.0|127\.0\.0\.1), port_value: (10000|10001|9901)\b",
                       "address: 127.0.0.1, port_value: 0", text)
         text = text.replace("/etc/vkey/vkey.wasm", os.environ["VKEY_TEST_WASM"])
