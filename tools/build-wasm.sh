@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# [PACKAGE=NAME] [POLICY=PATH] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
+# [PACKAGE=NAME] [POLICY=PATH] [LEVEL=-O3] build-wasm.sh OUTPUT [CARGO OPTIONS]: a module (without PACKAGE the gate),
 # optimised and stripped, the same bytes from any checkout path. The names of its functions are in a list beside it.
+# LEVEL=none: only what the optimiser reads.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,6 +9,7 @@ output=$1
 shift
 package=${PACKAGE:-vkey-filter}
 profile=module
+level=${LEVEL:--O3}
 wasm_opt=.tools/npm/node_modules/.bin/wasm-opt
 # The upstream-TLS policy that is compiled in, from the root of the checkout.
 policy=${POLICY:-filters/vkey/upstream-tls.json}
@@ -37,14 +39,20 @@ flags=$remap_flags
 flags+=$'-Cllvm-args=-inline-threshold=60\x1f'
 CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'} \
     cargo build --locked --profile "$profile" -p "$package" --target wasm32-wasip1 --target-dir "$folder" "$@"
+if [ "$level" = none ]; then
+    exit
+fi
 
 # Cargo knows best whether a source has changed; the optimiser runs when its result has.
 if [ ! "$output" -nt "$wasm_opt" ] || [ ! "$output" -nt "$0" ] || ! cmp -s "$raw" "$optimised_from" || [ ! -e "$names" ]; then
     # The features that rustc uses by default for this target. The memory below 1024 is the far end of the
     # stack, so no offset from a pointer wraps around to it.
-    "$wasm_opt" -O3 --low-memory-unused --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
+    "$wasm_opt" "$level" --low-memory-unused --enable-bulk-memory --enable-multivalue --enable-mutable-globals \
         --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext --symbolmap="$names" \
         --strip-debug --strip-producers --strip-target-features "$raw" -o "$output.new"
+    if [ "$package" = vkey-filter ]; then
+        tools/dep-section.mjs "$package" "$output.new" "$@"
+    fi
     if grep -aqF -e "$PWD" -e "$cargo_home" -e "$sysroot" "$output.new"; then
         echo "build-wasm: $output.new holds a path of this machine" >&2
         exit 1

@@ -2,11 +2,12 @@
 # Builds images with buildah, and pushes them.
 #   image.sh build module|gate|command ...  writes target/image/NAME, and prints its digest
 #   image.sh push REGISTRY NAME...          pushes what was built, and prints what to deploy
+# The module is also written as target/image/artifact, in the artifact form, and pushed under the tag TAG-artifact.
 # The same files make the same digest, whatever their times, modes and folder: the digests of two builds can be compared
 # if the version of buildah is the same.
 #
-# Environment: GATE_BASE and COMMAND_BASE replace the base images; TAG is the tag that is pushed; IMAGE_FOLDER replaces
-# target/image.
+# Environment: GATE_BASE and COMMAND_BASE replace the base images; TAG is the tag that is pushed; SIGN_KEY is the private
+# key of signatures in the form of cosign (ECDSA P-256, PEM); IMAGE_FOLDER replaces target/image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,7 +50,11 @@ build() {
 
 build_one() {
     case $1 in
-        module) build module oci/Containerfile "" target/vkey.wasm plugin.wasm ;;
+        module)
+            build module oci/Containerfile "" target/vkey.wasm plugin.wasm
+            tools/oci.py artifact target/vkey.wasm "$folder/artifact"
+            echo "$folder/artifact $(digest artifact)"
+            ;;
         gate)
             build gate image/Containerfile "${GATE_BASE:-}" target/vkey.wasm vkey.wasm \
                 $deploy/kubernetes/base/envoy.yaml envoy.yaml
@@ -59,29 +64,44 @@ build_one() {
     esac
 }
 
-# repository NAME: how kubernetes/ calls the image.
+# repository NAME: how kubernetes/ calls the image. The artifact is another form of the image of the module.
 repository() {
-    if [ "$1" = command ]; then echo vkey; else echo "vkey-$1"; fi
+    case $1 in
+        command) echo vkey ;;
+        artifact) echo vkey-module ;;
+        *) echo "vkey-$1" ;;
+    esac
 }
 
-# push_one REGISTRY NAME. A registry on this machine has no certificate.
+# copy LAYOUT TARGET. A registry on this machine has no certificate.
+copy() {
+    local verify=true
+    case $2 in 127.0.0.1:* | localhost:*) verify=false ;; esac
+    skopeo copy --quiet --preserve-digests --dest-tls-verify=$verify "oci:$1" "docker://$2"
+}
+
+# push_one REGISTRY NAME [SUFFIX-OF-TAG]
 push_one() {
-    local tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)} target
+    local tag=${TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)} target image
     [ -f "$folder/$2/index.json" ] || fail "$folder/$2 is missing: run \`make image\` first"
     target=$1/$(repository "$2")
-    local verify=true
-    case $1 in 127.0.0.1:* | localhost:*) verify=false ;; esac
-    skopeo copy --quiet --preserve-digests --dest-tls-verify=$verify "oci:$folder/$2" "docker://$target:$tag"
-    echo "$target@$(digest "$2")"
+    image=$(digest "$2")
+    copy "$folder/$2" "$target:$tag${3:-}"
+    if [ -n "${SIGN_KEY:-}" ]; then
+        tools/oci.py signature "$folder/$2" "$target" "$SIGN_KEY" "$work/signature"
+        copy "$work/signature" "$target:${image/:/-}.sig"
+    fi
+    echo "$target@$image"
+    [ "$2" != module ] || push_one "$1" artifact -artifact
 }
 
 part=${1:-}
 shift || true
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 case $part in
     build)
         mkdir -p "$folder"
-        work=$(mktemp -d)
-        trap 'rm -rf "$work"' EXIT
         for name in "$@"; do build_one "$name"; done
         ;;
     push)

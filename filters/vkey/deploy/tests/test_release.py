@@ -11,6 +11,8 @@ import tempfile
 import tomllib
 import unittest
 import uuid
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,30 @@ def edges(resolved: dict[str, Any], root: str) -> dict[tuple[str, str], set[tupl
     return found
 
 
+def custom_sections(module: bytes) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each (WebAssembly core specification, "Custom Section")."""
+    at = 8
+
+    def number() -> int:
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            byte, at = module[at], at + 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(module):
+        kind, at = module[at], at + 1
+        size = number()
+        end = at + size
+        if kind == 0:
+            length = number()
+            yield module[at : at + length].decode(), module[at + length : end]
+        at = end
+
+
 class Bill(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -127,6 +153,20 @@ class Bill(unittest.TestCase):
         self.assertEqual(listed, edges(self.resolved, "vkey-filter"))
         self.assertEqual(len(self.bill["dependencies"]), len(names))
         self.assertEqual(len(self.bill["components"]), len(names) - 1)
+
+    def test_the_module_itself_says_what_it_was_made_of(self) -> None:
+        (section,) = (content for name, content in custom_sections(self.module.read_bytes()) if name == ".dep-v0")
+        packages = json.loads(zlib.decompress(section))["packages"]
+        names = [(each["name"], each["version"]) for each in packages]
+        self.assertEqual(names, sorted(names))
+        listed = {
+            (each["name"], each["version"]): {names[needed] for needed in each.get("dependencies", [])}
+            for each in packages
+        }
+        self.assertEqual(listed, edges(self.resolved, "vkey-filter"))
+        self.assertEqual([each["name"] for each in packages if each.get("root")], ["vkey-filter"])
+        own = {each["name"] for each in packages if each["source"] == "local"}
+        self.assertEqual(own, {"vkey", "vkey-filter"})
 
     def test_components_have_licence_and_checksum(self) -> None:
         licences = {name_and_version(each): each["license"] for each in self.resolved["packages"]}
