@@ -29,6 +29,7 @@ MCP_PEERS := .tools/mcp-peers
 MCP_CLIENT_1 := .tools/venv-mcp-1
 # Writes the JavaScript of a module, and TypeScript for the tests of the package.
 WASM_BINDGEN := .tools/bin/wasm-bindgen-cli
+LIMITADOR := .tools/bin/vkey-limitador
 TYPESCRIPT := .tools/npm-js
 # Drives Chromium, and checks accessibility.
 PAGE_TOOLS := .tools/npm-page
@@ -82,24 +83,32 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 	@echo "make test: all passed"
 
 .PHONY: check
-check: test check-rest ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+check: test check-rest test-limitador ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@echo "make check: all passed"
-
-# Which lints and mutants `make check` runs.
-LINT := lint
-MUTANTS := --short
 
 # What `make check` does after `make test`.
 .PHONY: check-rest
-check-rest: $(LINT) module build-faults build-skip build-broken istio test-wasm test-js test-page test-deploy $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
+check-rest: lint module build-faults build-skip build-broken istio test-wasm test-js test-page test-deploy $(EVERY_ENVOY) $(PLAIN_NGINX) $(MCP_SERVER) $(MCP_CLIENT)/installed $(MCP_PEERS)/installed $(MCP_CLIENT_1)/installed $(CLIENTS)/installed
 	@tools/setup.sh python3
 	$(TEST_ENV) tools/rest-tests.sh
 	@tools/setup.sh valgrind
 	@tools/bench-core.sh check
 	@tools/setup.sh python3
-	@tools/mutants.py $(MUTANTS)
+	@tools/mutants.py --short
 	$(TEST_ENV) tools/main-tests.sh --faults $(abspath $(OTHER_ENVOYS))
 	@echo "make check-rest: all passed"
+
+# What continuous integration does after `make test`: the parts of `make check` that find most and fit into its time.
+# Left out are what talks to programs of other authors, the page, most end-to-end tests, and other Envoys.
+.PHONY: check-ci
+check-ci: lint-docs module build-faults build-skip build-broken istio test-wasm test-js test-deploy $(OLDEST_ENVOY) $(PLAIN_NGINX)
+	@tools/setup.sh python3
+	$(TEST_ENV) tools/rest-tests.sh --short
+	@tools/setup.sh valgrind
+	@tools/bench-core.sh check
+	@tools/setup.sh python3
+	@tools/mutants.py --few
+	@echo "make check-ci: all passed"
 
 # The library is checked by itself first, because the dependencies of the tests could hide a missing one. The stack is
 # as large as that of a native test. The runner accepts a binary without tests; the last check does not.
@@ -138,10 +147,19 @@ test-page: js $(PAGE_TOOLS)/installed ## Test the page of `vkey serve` in Chromi
 test-deploy: module istio $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(RELEASE_TOOLS)/installed ## Check the files for Kubernetes, Istio and Envoy Gateway: schemas, rules, and what Envoy does with them
 	@tools/setup.sh openssl
 	@tools/setup.sh minisign
+	@tools/setup.sh redis
 	cargo build --locked -p vkey-cli
 	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_RELEASE_TOOLS=$(CURDIR)/$(RELEASE_TOOLS) \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
+
+.PHONY: test-limitador
+test-limitador: module $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(LIMITADOR) ## Check the limits of the whole cluster with Limitador
+	@tools/setup.sh redis
+	cargo build --locked -p vkey-cli
+	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_LIMITADOR=$(CURDIR)/$(LIMITADOR) \
+	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests -k test_limits.Limitador
+	@echo "make test-limitador: all passed"
 
 .PHONY: check-nginx
 check-nginx: $(if $(NGINX),module) ## Run the tests that need an nginx with WasmX (NGINX=/path/to/nginx)
@@ -246,9 +264,10 @@ image: $(if $(filter command,$(IMAGES)),build,module) ## Build images in target/
 	$(foreach name,GATE_BASE COMMAND_BASE,$(if $($(name)),$(name)=$($(name)))) tools/image.sh build $(IMAGES)
 
 .PHONY: push
-push: ## Push the images of `make image`, and print them with their digests (REGISTRY=registry.example/team TAG=0.1.0)
+push: ## Push the images of `make image`, and print them with their digests (REGISTRY=registry.example/team TAG=0.1.0 SIGN_KEY=file)
 	@tools/setup.sh buildah
-	@$(if $(TAG),TAG=$(TAG)) tools/image.sh push "$(REGISTRY)" $(IMAGES)
+	@tools/setup.sh openssl
+	@$(foreach name,TAG SIGN_KEY,$(if $($(name)),$(name)=$($(name)))) tools/image.sh push "$(REGISTRY)" $(IMAGES)
 
 .PHONY: deny
 deny: rust $(RELEASE_TOOLS)/installed ## Check licences, versions and sources of all dependencies (ADVISORY_DB=clone of rustsec/advisory-db: also known vulnerabilities)
@@ -288,12 +307,12 @@ module: rust $(WASM_OPT)
 # The module with faults that the tests switch on. Its dependencies are those of the module, which are built.
 .PHONY: build-faults
 build-faults: rust $(WASM_OPT)
-	@tools/build-wasm.sh target/vkey-faults.wasm --features faults
+	@LEVEL=-O1 tools/build-wasm.sh target/vkey-faults.wasm --features faults
 
 # The module with a policy with exceptions. It is never shipped either.
 .PHONY: build-skip
 build-skip: rust $(WASM_OPT)
-	@POLICY=testdata/policies/skip.json tools/build-wasm.sh target/vkey-skip.wasm
+	@LEVEL=-O1 POLICY=testdata/policies/skip.json tools/build-wasm.sh target/vkey-skip.wasm
 
 # A module that does nothing, as a baseline for `make bench`.
 .PHONY: build-noop
@@ -320,11 +339,16 @@ rust:
 $(WASM_OPT): tools/package.json tools/package-lock.json
 	@tools/setup.sh wasm-opt $@
 
-$(WASM_RUNNER): tools/wasm-runner/Cargo.toml tools/wasm-runner/Cargo.lock tools/wasm-runner/src/main.rs
-	@tools/setup.sh wasm-runner $@
+# Both are built at once: what they stand on takes minutes.
+$(WASM_RUNNER): tools/wasm-runner/Cargo.toml tools/wasm-runner/Cargo.lock $(wildcard tools/wasm-runner/src/*.rs tools/wasm-runner/src/bin/*.rs)
+	@tools/setup.sh wasm-runner $(WASM_RUNNER) $(WASM_BINDGEN)
 
-$(WASM_BINDGEN): tools/wasm-runner/Cargo.lock tools/wasm-runner/src/bin/wasm-bindgen-cli.rs
-	@tools/setup.sh wasm-runner $@
+$(WASM_BINDGEN): $(WASM_RUNNER)
+	@[ -x $@ ] || tools/setup.sh wasm-runner $(WASM_RUNNER) $@
+	@touch $@
+
+$(LIMITADOR): tools/limitador/Cargo.toml tools/limitador/Cargo.lock tools/limitador/src/main.rs
+	@tools/setup.sh limitador $@
 
 $(TYPESCRIPT)/installed: tools/js/package.json tools/js/package-lock.json
 	@tools/setup.sh typescript $(TYPESCRIPT)

@@ -46,15 +46,24 @@ wasm_opt() {
     touch "$1"
 }
 
-# wasm-runner BINARY: one of wasm-bindgen, its test runner or what writes JavaScript, as pinned by
+# wasm-runner BINARY...: tools of wasm-bindgen, its test runner and what writes JavaScript, as pinned by
 # tools/wasm-runner/Cargo.lock.
 wasm_runner() {
     debian "command -v node" nodejs
-    local name=${1##*/}
-    echo "setup: $name"
-    cargo install --quiet --debug --locked --force --path tools/wasm-runner --bin "$name" --root .tools \
+    local names=("${@##*/}")
+    echo "setup: ${names[*]}"
+    cargo install --quiet --debug --locked --force --path tools/wasm-runner "${names[@]/#/--bin=}" --root .tools \
         --target-dir .tools/wasm-runner
     rm -r .tools/wasm-runner
+    touch "$@"
+}
+
+# limitador BINARY: Limitador as a service for tests, as pinned by tools/limitador/Cargo.lock.
+limitador() {
+    debian "pkg-config --exists openssl" "libssl-dev pkg-config"
+    echo "setup: Limitador"
+    cargo install --quiet --debug --locked --force --path tools/limitador --root .tools --target-dir .tools/limitador
+    rm -r .tools/limitador
     touch "$1"
 }
 
@@ -191,6 +200,7 @@ case $part in
     curl) debian "command -v curl" curl ;;
     buildah) debian "command -v buildah" buildah "command -v skopeo" skopeo ;;
     openssl) debian "command -v openssl" openssl ;;
+    redis) debian "command -v redis-server" redis-server ;;
     minisign) debian "command -v minisign" minisign ;;
     wrk) debian "command -v wrk" wrk "command -v taskset && command -v setpriv" util-linux ;;
     callgrind)
@@ -202,6 +212,7 @@ case $part in
     valgrind) debian "command -v valgrind" valgrind ;;
     rust | envoy | nginx | typescript | release) "$part" "$@" ;;
     wasm-opt) wasm_opt "$@" ;;
+    limitador) limitador "$@" ;;
     wasm-runner) wasm_runner "$@" ;;
     page-tools) page_tools "$@" ;;
     mcp-server) mcp_server "$@" ;;
