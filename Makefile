@@ -83,7 +83,7 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 	@echo "make test: all passed"
 
 .PHONY: check
-check: test check-rest test-limitador ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+check: test check-rest test-image test-limitador ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@echo "make check: all passed"
 
 # What `make check` does after `make test`.
@@ -153,12 +153,21 @@ test-deploy: module istio $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(R
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
 
+.PHONY: test-image
+test-image: module $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the images: their bytes, a registry, signatures, and the gate as a restricted container
+	@tools/setup.sh buildah
+	@tools/setup.sh containers
+	@tools/setup.sh openssl
+	cargo build --locked -p vkey-cli
+	$(TEST_ENV) $(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests -p test_image.py
+	@echo "make test-image: all passed"
+
 .PHONY: test-limitador
 test-limitador: module $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(LIMITADOR) ## Check the limits of the whole cluster with Limitador
 	@tools/setup.sh redis
 	cargo build --locked -p vkey-cli
 	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_LIMITADOR=$(CURDIR)/$(LIMITADOR) \
-	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests -k test_limits.Limitador
+	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests -p test_limits.py -k Limitador
 	@echo "make test-limitador: all passed"
 
 .PHONY: check-nginx

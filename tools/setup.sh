@@ -60,7 +60,6 @@ wasm_runner() {
 
 # limitador BINARY: Limitador as a service for tests, as pinned by tools/limitador/Cargo.lock.
 limitador() {
-    debian "pkg-config --exists openssl" "libssl-dev pkg-config"
     echo "setup: Limitador"
     cargo install --quiet --debug --locked --force --path tools/limitador --root .tools --target-dir .tools/limitador
     rm -r .tools/limitador
@@ -199,6 +198,7 @@ shift
 case $part in
     curl) debian "command -v curl" curl ;;
     buildah) debian "command -v buildah" buildah "command -v skopeo" skopeo ;;
+    containers) debian "command -v docker-registry" docker-registry "command -v umoci" umoci "command -v runc" runc ;;
     openssl) debian "command -v openssl" openssl ;;
     redis) debian "command -v redis-server" redis-server ;;
     minisign) debian "command -v minisign" minisign ;;

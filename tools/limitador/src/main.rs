@@ -1,9 +1,8 @@
-//! Limitador as Envoy's rate-limit service, for tests. The server of that name is not on crates.io; this is its library
-//! behind the same service, which reads a request as that server does.
+//! Limitador as Envoy's rate-limit service, for tests. The server of that name is not on crates.io; this is its library,
+//! with its counters in memory, behind the same service, which reads a request as that server does.
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
@@ -11,17 +10,18 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use limitador::RateLimiter;
 use limitador::limit::{Context, Limit};
-use limitador::storage::AsyncStorage;
-use limitador::storage::redis::AsyncRedisStorage;
-use limitador::{AsyncRateLimiter, AsyncRateLimiterBuilder};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-const USAGE: &str = "usage: vkey-limitador LIMITS_FILE REDIS_URL";
+const USAGE: &str = "usage: vkey-limitador LIMITS_FILE";
 
-struct Service(Arc<AsyncRateLimiter>);
+/// How many counters are kept.
+const MAX_COUNTERS: u64 = 10_000;
+
+struct Service(RateLimiter);
 
 #[tonic::async_trait]
 impl RateLimitService for Service {
@@ -41,10 +41,10 @@ impl RateLimitService for Service {
         // It reads the addend of the request alone, not those of descriptors.
         let addend = request.hits_addend.max(1);
         let domain = request.domain.into();
-        let checked = self.0.check_rate_limited_and_update(&domain, &context, addend.into()).await;
+        let checked = self.0.check_rate_limited_and_update(&domain, &context, addend.into());
         let mut checked = checked.map_err(|error| {
             eprintln!("vkey-limitador: {error}");
-            Status::unavailable("the counters cannot be reached")
+            Status::unavailable("the limits cannot be checked")
         })?;
         let code = if checked.limited { Code::OverLimit } else { Code::Ok };
         let header = |(key, value)| HeaderValue { key, value, ..HeaderValue::default() };
@@ -59,18 +59,16 @@ impl RateLimitService for Service {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [limits, redis] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [limits] = arguments.as_slice() else { return Err(USAGE.into()) };
     let limits: Vec<Limit> = serde_saphyr::from_str(&std::fs::read_to_string(limits)?)?;
-    let counters = AsyncRedisStorage::new(redis).await?;
-    let storage = AsyncStorage::with_counter_storage(Box::new(counters));
-    let limiter = AsyncRateLimiterBuilder::new(storage).build();
+    let limiter = RateLimiter::new(MAX_COUNTERS);
     for limit in limits {
         limiter.add_limit(limit);
     }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     tonic::transport::Server::builder()
-        .add_service(RateLimitServiceServer::new(Service(Arc::new(limiter))))
+        .add_service(RateLimitServiceServer::new(Service(limiter)))
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await?;
     Ok(())

@@ -273,6 +273,11 @@ def write_base(folder: Path) -> Path:
     return image
 
 
+def bound(place: str, source: Path, mode: str) -> dict[str, Any]:
+    """A mount of a file or a folder of this machine."""
+    return {"destination": place, "type": "bind", "source": str(source), "options": ["bind", mode]}
+
+
 @unittest.skipUnless(all(map(shutil.which, ("buildah", "umoci", "runc"))), "buildah, umoci or runc is missing")
 class Restricted(unittest.TestCase):
     """The gate's image under runc: not as root, without capabilities, with a read-only file system."""
@@ -284,10 +289,15 @@ class Restricted(unittest.TestCase):
         base = write_base(cls.folder)
         words = [cls.folder / "tools/image.sh", "build", "gate"]
         environment = os.environ | {"GATE_BASE": f"oci:{base}"}
-        subprocess.run(words, env=environment, check=True, capture_output=True)
+        done = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         cls.bundle = cls.folder / "bundle"
-        unpack = ["umoci", "unpack", "--image", f"{cls.folder / 'target/image/gate'}:latest", cls.bundle]
+        named = cls.folder / "named"
+        copy = ["skopeo", "copy", "--quiet", f"oci:{cls.folder / 'target/image/gate'}", f"oci:{named}:gate"]
+        subprocess.run(copy, check=True, capture_output=True)
+        unpack = ["umoci", "unpack", "--image", f"{named}:gate", cls.bundle]
         subprocess.run(unpack, check=True, capture_output=True)
+        cls.config = (cls.bundle / "config.json").read_text()
         cls.secret, cls.key = minted()
 
     def setUp(self) -> None:
@@ -302,27 +312,23 @@ class Restricted(unittest.TestCase):
         (self.files / "envoy.yaml").write_text(text)
 
     def start(self, *mounts: dict[str, Any]) -> None:
-        file = self.bundle / "config.json"
-        config = json.loads(file.read_text())
+        config = json.loads(self.config)
         config["process"] |= {
             "terminal": False,
             "noNewPrivileges": True,
             "capabilities": {name: [] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")},
             "env": [f"VKEY_MAIN_SECRET={self.secret}"],
         }
-        config["process"]["args"] = [a for a in config["process"]["args"] if not a.startswith("--admin")]
         config["process"]["args"] += ["--concurrency", "1", "--admin-address-path", "/tmp/files/admin"]
         config["root"]["readonly"] = True
         config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "network"]
-        options = ["bind", "ro"]
-        config["mounts"] = [m for m in config["mounts"] if m["destination"] not in ("/etc/resolv.conf", "/sys", "/tmp/files")]
-        config["mounts"] = [m for m in config["mounts"] if not m["destination"].startswith(("/etc/envoy", "/etc/vkey"))]
+        config["mounts"] = [m for m in config["mounts"] if m["destination"] not in ("/etc/resolv.conf", "/sys")]
         config["mounts"] += [
-            {"destination": "/etc/envoy/envoy.yaml", "type": "bind", "source": str(self.files / "envoy.yaml"), "options": options},
-            {"destination": "/tmp/files", "type": "bind", "source": str(self.files), "options": ["bind", "rw"]},
+            bound("/etc/envoy/envoy.yaml", self.files / "envoy.yaml", "ro"),
+            bound("/tmp/files", self.files, "rw"),
             *mounts,
         ]
-        file.write_text(json.dumps(config))
+        (self.bundle / "config.json").write_text(json.dumps(config))
         self.name = f"vkey-{os.getpid()}-{self.id().rpartition('.')[2]}"
         state = ["runc", "--root", str(self.folder / "runc")]
         log = self.enterContext((self.files / "log").open("w"))
@@ -367,15 +373,13 @@ class Restricted(unittest.TestCase):
 
     def test_without_the_module_nothing_starts(self) -> None:
         (self.files / "none").mkdir()
-        none = {"destination": "/etc/vkey", "type": "bind", "source": str(self.files / "none"), "options": ["bind", "ro"]}
-        self.start(none)
+        self.start(bound("/etc/vkey", self.files / "none", "ro"))
         self.assertNotEqual(self.process.wait(timeout=60), 0)
         self.assertIn("/etc/vkey/vkey.wasm", (self.files / "log").read_text())
 
     def test_with_a_broken_module_nothing_passes(self) -> None:
         (self.files / "broken").write_bytes(b"\0asm\1\0\0\0")
-        broken = {"destination": "/etc/vkey/vkey.wasm", "type": "bind", "source": str(self.files / "broken"), "options": ["bind", "ro"]}
-        self.start(broken)
+        self.start(bound("/etc/vkey/vkey.wasm", self.files / "broken", "ro"))
         try:
             port = self.wait()
         except AssertionError:

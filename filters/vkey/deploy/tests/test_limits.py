@@ -293,9 +293,9 @@ class Limitador(Cluster):
         file = self.folder / "limitador.yaml"
         file.write_text(yaml.safe_dump([one | {"max_value": most[one["name"]], "seconds": 86400} for one in limits]))
         log = self.folder / "limitador.log"
-        words = [os.environ["VKEY_TEST_LIMITADOR"], str(file), f"redis+unix://{self.redis.socket}"]
-        process = self.enterContext(running(words, self.secret, log))
-        return wait_for(lambda: int(port) if (port := log.read_text().strip()).isdigit() else None, process)
+        words = [os.environ["VKEY_TEST_LIMITADOR"], str(file)]
+        self.process = self.enterContext(running(words, self.secret, log))
+        return wait_for(lambda: int(port) if (port := log.read_text().strip()).isdigit() else None, self.process)
 
     def test_two_gates_let_through_what_the_limit_of_a_key_says(self) -> None:
         gates = self.gates(self.service())
@@ -315,11 +315,12 @@ class Limitador(Cluster):
         self.assertLess(statuses[200], LIMIT + THREADS)
         self.assertEqual(self.counts_of_both(gates, key), (statuses[200], statuses[429]))
 
-    def test_without_redis_nothing_passes(self) -> None:
+    def test_without_the_service_nothing_passes(self) -> None:
         gates = self.gates(self.service())
         key = self.key()
         self.assertEqual([ask(gate, key)[0] for gate in gates], [200, 200])
-        self.redis.kill()
+        self.process.kill()
+        self.process.wait()
         for gate in gates * 3:
             reply = ask(gate, key)
             self.assertEqual((reply[0], error(reply)), (503, "cluster_unknown"))
