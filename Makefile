@@ -30,6 +30,7 @@ MCP_CLIENT_1 := .tools/venv-mcp-1
 # Writes the JavaScript of a module, and TypeScript for the tests of the package.
 WASM_BINDGEN := .tools/bin/wasm-bindgen-cli
 LIMITADOR := .tools/bin/vkey-limitador
+CHECKOV := .tools/checkov
 TYPESCRIPT := .tools/npm-js
 # Drives Chromium, and checks accessibility.
 PAGE_TOOLS := .tools/npm-page
@@ -83,7 +84,7 @@ test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, c
 	@echo "make test: all passed"
 
 .PHONY: check
-check: test check-rest test-image test-limitador ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
+check: test check-rest test-checkov test-image test-limitador ## Run all checks and tests: on one Envoy of each minor version, with MCP peers, client libraries and mutants
 	@echo "make check: all passed"
 
 # What `make check` does after `make test`.
@@ -152,6 +153,12 @@ test-deploy: module istio $(ENVOY) $(OLDEST_ENVOY) $(DEPLOY_TOOLS)/installed $(R
 	$(TEST_ENV) VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_RELEASE_TOOLS=$(CURDIR)/$(RELEASE_TOOLS) \
 	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests
 	@echo "make test-deploy: all passed"
+
+.PHONY: test-checkov
+test-checkov: $(DEPLOY_TOOLS)/installed $(CHECKOV)/installed ## Check the objects for Kubernetes with checkov
+	VKEY_TEST_DEPLOY_TOOLS=$(CURDIR)/$(DEPLOY_TOOLS)/bin VKEY_TEST_CHECKOV=$(CURDIR)/$(CHECKOV)/bin/checkov \
+	$(DEPLOY_TOOLS)/bin/python -B -m unittest discover -s filters/vkey/deploy/tests -t filters/vkey/deploy/tests -p test_checkov.py
+	@echo "make test-checkov: all passed"
 
 .PHONY: test-image
 test-image: module $(ENVOY) $(DEPLOY_TOOLS)/installed ## Check the images: their bytes, a registry, signatures, and the gate as a restricted container
@@ -355,6 +362,9 @@ $(WASM_RUNNER): tools/wasm-runner/Cargo.toml tools/wasm-runner/Cargo.lock $(wild
 $(WASM_BINDGEN): $(WASM_RUNNER)
 	@[ -x $@ ] || tools/setup.sh wasm-runner $(WASM_RUNNER) $@
 	@touch $@
+
+$(CHECKOV)/installed: tools/checkov/requirements.txt
+	@tools/setup.sh checkov $(CHECKOV)
 
 $(LIMITADOR): tools/limitador/Cargo.toml tools/limitador/Cargo.lock tools/limitador/src/main.rs
 	@tools/setup.sh limitador $@

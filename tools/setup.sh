@@ -146,6 +146,12 @@ release() {
     python_packages "$1" tools/release/requirements.txt
 }
 
+# checkov VENV: what checks objects for Kubernetes by rules of others, as pinned by tools/checkov/requirements.txt.
+checkov() {
+    echo "setup: checkov"
+    python_packages "$1" tools/checkov/requirements.txt
+}
+
 # python_packages VENV PINS: an environment with these packages and no others.
 python_packages() {
     debian "python3 -c 'import ensurepip, venv'" "python3 python3-venv"
@@ -221,5 +227,6 @@ case $part in
     mcp-client-1) mcp_client_1 "$@" ;;
     clients) clients "$@" ;;
     deploy) deploy "$@" ;;
+    checkov) checkov "$@" ;;
     *) fail "no such part: $part" ;;
 esac

@@ -117,13 +117,13 @@ class Images(unittest.TestCase):
         base = ROOT / "filters/vkey/deploy/kubernetes/base/envoy.yaml"
         self.assertEqual(found["etc/envoy/envoy.yaml"], (0o444, sha256(base.read_bytes())))
         read = configuration(self.image("gate"))
-        self.assertEqual((read["User"], read["Entrypoint"]), ("101:101", ["/usr/local/bin/envoy"]))
+        self.assertEqual((read["User"], read["Entrypoint"]), ("10101:10101", ["/usr/local/bin/envoy"]))
         self.assertEqual(read["Cmd"], ["--config-path", "/etc/envoy/envoy.yaml", "--disable-hot-restart"])
 
     def test_the_command_is_the_entry_point_of_its_image(self) -> None:
         self.assertEqual(files(self.image("command"))["usr/local/bin/vkey"], (0o555, sha256(b"a command")))
         read = configuration(self.image("command"))
-        self.assertEqual((read["User"], read["Entrypoint"]), ("101:101", ["/usr/local/bin/vkey"]))
+        self.assertEqual((read["User"], read["Entrypoint"]), ("10101:10101", ["/usr/local/bin/vkey"]))
 
     def test_without_a_module_nothing_is_built(self) -> None:
         checkout(self.folder / "empty", b"", 0o644)
@@ -368,7 +368,7 @@ class Restricted(unittest.TestCase):
         self.assertEqual(send(port, "GET", "/v1/models")[0], 401)
         self.assertEqual(send(port, "GET", "/v1/models", self.key), (200, "passed"))
         status = self.status()
-        self.assertEqual(status["Uid"].split(), ["101"] * 4)
+        self.assertEqual(status["Uid"].split(), ["10101"] * 4)
         self.assertEqual((status["CapBnd"], status["CapEff"], status["NoNewPrivs"]), ("0" * 16, "0" * 16, "1"))
 
     def test_without_the_module_nothing_starts(self) -> None:

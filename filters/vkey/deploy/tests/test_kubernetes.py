@@ -131,8 +131,8 @@ def faults(pod: Object) -> set[str]:
 
 RESTRICTED = {
     "runAsNonRoot": True,
-    "runAsUser": 101,
-    "runAsGroup": 101,
+    "runAsUser": 10101,
+    "runAsGroup": 10101,
     "seccompProfile": {"type": "RuntimeDefault"},
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -247,7 +247,7 @@ class Rendered(unittest.TestCase):
                        for v in pod["spec"].get("volumes", []) if "configMap" in v]
             settings = [source["configMapRef"]["name"] for pod in pods(variant).values()
                         for c in pod["spec"]["containers"] for source in c.get("envFrom", [])]
-            self.assertEqual(sorted(names), sorted(mounted + settings))
+            self.assertEqual(set(names), {*mounted, *settings})
 
     def test_a_sidecar_is_the_container_of_the_base(self) -> None:
         for gate, sidecar in (

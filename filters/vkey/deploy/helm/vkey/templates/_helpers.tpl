@@ -93,8 +93,8 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 101
-  runAsGroup: 101
+  runAsUser: 10101
+  runAsGroup: 10101
   seccompProfile: {type: RuntimeDefault}
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
