@@ -43,6 +43,18 @@ MUTANTS = [
      "                cell.count(decision, &[], &self.amounts, None, self.now_ns, self.mode);\n"
      "                return (Entry { counted: early, left: Vec::new() }, None);\n"
      "            }"),
+    ("what the cluster refuses stays charged", "src/gate/cluster.rs", UPSTREAM,
+     "refund: Refund::Everything",
+     "refund: Refund::Nothing"),
+    ("a lost service of the cluster opens nothing but the record", "src/gate/cluster.rs", UPSTREAM,
+     "            NO_ANSWER => DenyReason::ClusterUnknown,\n",
+     ""),
+    ("the record is final before the cluster has a say", "src/gate/request.rs", UPSTREAM,
+     "            || self.engine.settings().limits.of_cluster\n",
+     ""),
+    ("nobody learns whose request the cluster limits", "src/gate/request.rs", UPSTREAM,
+     "            self.host.set_filter_state(FilterState::Tenant.key(), key.tenant())?;\n",
+     ""),
     ("a mismatch is taken for success", "src/host/store.rs", MODEL,
      "            Err(WriteError::CasMismatch) => Ok(false),",
      "            Err(WriteError::CasMismatch) => Ok(true),"),

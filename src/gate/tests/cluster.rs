@@ -1,7 +1,7 @@
 //! Requests under limits of the whole cluster.
 
 use super::*;
-use crate::audit::Line;
+use crate::audit::{Line, Mask, Outcome};
 use crate::decision::Decision;
 use crate::exchange::Decided;
 use crate::host::FilterState;
@@ -102,6 +102,22 @@ fn what_the_cluster_refuses_is_refused_here_and_charged_to_nobody() {
     let third = proxy.send("via_upstream", None);
     assert_eq!(third.decision, Some(Decision::Deny(DenyReason::Quota)));
     assert_eq!(third.state(FilterState::Key), None, "nothing asks for a refused request");
+}
+
+/// Where access loggers print the record, it is set as soon as nothing can be added.
+#[test]
+fn the_record_waits_for_what_the_cluster_says() {
+    let proxy = Proxy::new(r#""limits": {"cluster": true}, "audit": {"sink": "access_log"}"#);
+    // The first request to a place is followed to its end in any case.
+    proxy.send("via_upstream", None);
+    let refused = proxy.send(NO_ROOM, None);
+    let record = refused.state(FilterState::Audit).unwrap();
+    let line = Line::parse(&Line::splice(&record, &Outcome::default(), &Mask::default())).unwrap();
+    let decision = line.record.and_then(|record| record.decision);
+    assert_eq!(decision, Some(Decision::Deny(DenyReason::ClusterRate)));
+    let metrics = proxy.store.metrics();
+    let counted = |text: &str| metrics.iter().any(|(name, _)| name.contains(text));
+    assert!(counted("decision.deny.reason.cluster_rate"), "{metrics:?}");
 }
 
 #[test]
