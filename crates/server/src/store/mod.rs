@@ -7,6 +7,7 @@
 mod alerts;
 mod backup;
 mod chains;
+mod checkpoint;
 mod counters;
 mod files;
 mod filter;
@@ -55,8 +56,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pages of the indexes into which records come at many places, for the writer; a negative number is one of KiB.
 const CACHE_KIB: i64 = -32_768;
 
-/// The pages of 4 KiB after which the log beside the store is written into it: the more, the more of them are the same.
-const CHECKPOINT_PAGES: i64 = 8192;
+/// The pages of 4 KiB after which the writer itself writes the log beside the store into it, and begins it anew. Until then
+/// another thread does the first of that.
+const CHECKPOINT_PAGES: i64 = 65_536;
 
 /// Nobody else reads a store.
 const PRIVATE: u32 = 0o600;
@@ -80,6 +82,7 @@ pub struct Store {
     retention: Retention,
     records: u64,
     watch: watch::Watch,
+    checkpoints: checkpoint::Checkpoints,
     /// Holds the lock on the file that says that the store is open.
     _lock: File,
 }
@@ -164,7 +167,8 @@ impl Store {
         let records = db.query_row("SELECT count(*) FROM records", (), |row| row.get(0))?;
         let chains = chains::Chains::default();
         let watch = watch::Watch::new(&db)?;
-        Ok(Self { db, chains, retention, records: unsigned(records), watch, _lock: lock })
+        let (records, checkpoints) = (unsigned(records), checkpoint::Checkpoints::new(path)?);
+        Ok(Self { db, chains, retention, records, watch, checkpoints, _lock: lock })
     }
 
     /// Sets when something is an alert. Without it, [`Thresholds::default`] says so.
@@ -198,7 +202,10 @@ impl Store {
     pub fn push_at(&mut self, batches: &[Batch], now_secs: u64) -> Result<u64, StoreError> {
         let pushed = self.try_push(batches, now_secs);
         match pushed {
-            Ok(stored) => self.records = self.records.saturating_add(stored),
+            Ok(stored) => {
+                self.records = self.records.saturating_add(stored);
+                self.checkpoints.written(stored);
+            }
             Err(_) => self.chains.forget(),
         }
         pushed
