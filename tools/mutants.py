@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""mutants.py [--short | --few | TEXT…]: breaks the limits, the upstream gate, the rules for hosts and nginx.conf on purpose, one
+"""mutants.py [--short | TEXT…]: breaks the limits, the upstream gate, the rules for hosts and nginx.conf on purpose, one
 way at a time, in a copy of the sources, and checks that tests fail. With TEXT: only the mutants whose names contain one
-of the texts. With --short: those of SHORT. With --few: those of FEW.
+of the texts. With --short: those of SHORT.
 
 A mutant is a change of one file: the present text, its replacement, and the tests that must fail. It is an error if the
 text does not occur exactly once, or if the mutant does not compile: then the mutant must follow the code.
@@ -412,15 +412,6 @@ SHORT = {
     "nginx: every header goes on",
 }
 
-# One of each kind, for continuous integration.
-FEW = {
-    "a limit is checked outside the loop",
-    "what the tenant refuses stays charged to the key",
-    "an old version of TLS passes",
-    "an attempt leaves while it waits",
-    "nginx: the seal opens by default",
-}
-
 
 def copy_sources():
     """The tracked and new files as they are now, without those that git ignores."""
@@ -466,7 +457,7 @@ def survives(file, tests, old, new):
 
 
 def main():
-    sets = {"--short": SHORT, "--few": FEW}
+    sets = {"--short": SHORT}
     if len(sys.argv) == 2 and sys.argv[1] in sets:
         meant = [m for m in MUTANTS if m[0] in sets[sys.argv[1]]]
     else:

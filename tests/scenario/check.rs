@@ -205,6 +205,7 @@ fn check_retry(reply: &Reply) -> Option<String> {
 fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
     let is_of_requests = !reply.body.contains("the request reserves");
     let is_too_large = reply.body.contains("the request alone is larger than a quota");
+    let of_cluster = reply.body.contains(DenyReason::ClusterRate.code());
     let never = context.limit_headers() == Some("never");
     let fields = ["retry-after", "ratelimit-policy", "ratelimit"].map(|n| reply_header(reply, n));
     match (reply.status, fields) {
@@ -213,8 +214,13 @@ fn check_limited(context: &Context<'_>, reply: &Reply) -> Option<String> {
         (429, [None, Some(policy), Some(state)]) if is_too_large && !never => {
             check_fields(policy, state)
         }
-        // A key with limits of tokens alone has nothing to say about requests.
-        (429, [Some(secs), None, None]) if (never || !is_of_requests) && secs != "0" => None,
+        // A key with limits of tokens alone has nothing to say about requests, and the limits of a cluster are not the
+        // gate's own.
+        (429, [Some(secs), None, None])
+            if (never || !is_of_requests || of_cluster) && secs != "0" =>
+        {
+            None
+        }
         (429, [Some(secs), Some(policy), Some(state)]) if !never => match secs.parse::<u64>() {
             Ok(1..) => check_fields(policy, state),
             _ => Some(format!("retry-after: {secs}")),

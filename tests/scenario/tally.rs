@@ -130,8 +130,10 @@ impl Tally {
         let requests = format!("{REQUESTS}decision.{word}.reason.{code}.tenant.{label}");
         *self.metrics.entry(requests).or_default() += 1;
         match reason.map(DenyReason::class) {
-            // A blocked source is not a limit of a key.
-            Some(DenyClass::Limited) if reason != Some(DenyReason::SourceBlocked) => {
+            // Neither a blocked source nor a limit of the cluster is a limit of a key or a tenant.
+            Some(DenyClass::Limited)
+                if !matches!(reason, Some(DenyReason::SourceBlocked | DenyReason::ClusterRate)) =>
+            {
                 self.limited += 1;
             }
             _ => {}
