@@ -7,8 +7,8 @@ use crate::body::Dialect;
 use crate::decision::{DenyClass, DenyReason};
 use crate::json::decimal::push_decimal;
 use crate::limits::allowance::{Allowance, RateLimitFields};
-use crate::limits::ledger::{Exceeded, Exhausted};
 use crate::limits::quota::Unit;
+use crate::limits::tally::{Exceeded, Exhausted};
 use crate::limits::{Amounts, Kind};
 use crate::time::{millis_until, secs_until};
 

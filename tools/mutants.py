@@ -18,7 +18,7 @@ COPY = ROOT / "target" / "mutants"
 # The dependencies of the tests are built there already.
 BUILD = ROOT / "target"
 
-LIB = ["-p", "vkey", "--lib", "--", "gcra::", "quota::", "ledger::", "cell::", "host::", "gate::"]
+LIB = ["-p", "vkey", "--lib", "--", "gcra::", "quota::", "tally::", "cell::", "host::", "gate::"]
 MODEL = ["-p", "vkey", "--test", "interleavings"]
 UPSTREAM = ["-p", "vkey", "--lib", "--", "gate::"]
 SCENARIOS = ["-p", "vkey", "--test", "scenarios"]
@@ -69,7 +69,7 @@ MUTANTS = [
     ("what cannot go on stays charged to the tenant", "src/gate/admission.rs", MODEL,
      "cell.recount(was, is, self.key.tenant_charges(), of_tenant);",
      "cell.recount(was, is, self.key.tenant_charges(), of_tenant.filter(|_| false));"),
-    ("a refused request burns the allowance", "src/limits/ledger.rs", LIB,
+    ("a refused request burns the allowance", "src/limits/tally.rs", LIB,
      "        let used = self.charged(charges, amounts, now_ns)?;",
      "        let used = match self.charged(charges, amounts, now_ns) {\n"
      "            Ok(used) => used,\n"
@@ -88,22 +88,22 @@ MUTANTS = [
     ("a clock that goes back refills a window", "src/limits/quota.rs", LIB,
      "        let Some(elapsed @ 1..) = window.checked_sub(spent.window) else {\n            return spent;\n        };",
      "        let elapsed = window.abs_diff(spent.window);\n        if elapsed == 0 {\n            return spent;\n        }"),
-    ("the ledger forgets its clock", "src/limits/ledger.rs", LIB,
+    ("the tally forgets its clock", "src/limits/tally.rs", LIB,
      "        self.clock_ns = self.clock_ns.max(now_ns);",
      "        self.clock_ns = now_ns;"),
-    ("a full table of children forgets one", "src/limits/ledger.rs", LIB,
+    ("a full table of children forgets one", "src/limits/tally.rs", LIB,
      "(ends_ns.len() + wanted).checked_sub(places).filter(|lacking| *lacking > 0)?;",
      "(ends_ns.len() + wanted).checked_sub(usize::MAX - places).filter(|lacking| *lacking > 0)?;"),
-    ("one narrowed key takes the places of its siblings", "src/limits/ledger.rs", LIB,
+    ("one narrowed key takes the places of its siblings", "src/limits/tally.rs", LIB,
      "            (MAX_FAMILY_LIMITS, &is_of_family),",
      "            (MAX_CHILD_LIMITS, &is_of_family),"),
     ("a rate gives back what has drained", "src/limits/gcra.rs", LIB,
      "        let refund = of_interval.max(of_backlog.min(self.interval()));",
      "        let refund = of_interval.max(self.interval());"),
-    ("what two hold of a backlog is given back twice", "src/limits/ledger/settlement.rs", LIB,
+    ("what two hold of a backlog is given back twice", "src/limits/tally/settlement.rs", LIB,
      "        self.undone = self.undone.wrapping_add(1);",
      "        self.undone = self.undone.wrapping_add(0);"),
-    ("a child that is over begins again", "src/limits/ledger.rs", LIB,
+    ("a child that is over begins again", "src/limits/tally.rs", LIB,
      "        if charge.scope.is_over(now_ns) {",
      "        if charge.scope.is_over(0) {"),
     ("a rate lets one more in", "src/limits/gcra.rs", LIB,

@@ -133,7 +133,7 @@ impl Reading {
 }
 
 impl Reserve {
-    /// As the ledger takes it.
+    /// As the tally takes it.
     pub fn amounts(&self) -> Amounts {
         Amounts { tokens: self.tokens, cost_micro_usd: self.micro_usd.unwrap_or(0) }
     }

@@ -9,7 +9,7 @@ use crate::body::TokenUsage;
 use crate::body::mcp::MethodClass;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
-use crate::limits::ledger::{Exceeded, Exhausted};
+use crate::limits::tally::{Exceeded, Exhausted};
 use crate::upstream_tls::Verdict;
 
 use super::seen::Seen;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::decision::{Decision, DenyReason};
 use crate::engine::KnownKey;
 use crate::limits::Amounts;
-use crate::limits::ledger::Reservation;
+use crate::limits::tally::Reservation;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
 use super::decided::{Decided, Usage};

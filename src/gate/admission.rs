@@ -15,7 +15,7 @@ use crate::exchange::{Refund, Reservations};
 use crate::host::{NotCounted, RecordStore, SharedData, Snapshot};
 use crate::limits::allowance::{Allowance, LimitHeaders};
 use crate::limits::cell::{Cell, CountedRequest};
-use crate::limits::ledger::{Exceeded, Reservation};
+use crate::limits::tally::{Exceeded, Reservation};
 use crate::limits::{Amounts, Charge};
 use crate::record::Name;
 use crate::time::secs;
@@ -229,7 +229,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     fn barred_by(&self, look: Option<&Snapshot<'_, Cell>>) -> Option<Exceeded> {
         let fresh = Cell::default();
         let cell = look?.content().unwrap_or(&fresh);
-        cell.ledger().has_room(self.key.tenant_charges(), &self.amounts, self.now_ns).err()
+        cell.tally().has_room(self.key.tenant_charges(), &self.amounts, self.now_ns).err()
     }
 
     fn count_key(
@@ -278,7 +278,7 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
     /// What is left of the limits of a cell, if the response to a request with this decision shows it.
     fn left(&self, cell: &Cell, charges: &[Charge], decision: Decision) -> Vec<Allowance> {
         match self.headers.need_allowances(decision) {
-            true => cell.ledger().allowances(charges, self.now_ns),
+            true => cell.tally().allowances(charges, self.now_ns),
             false => Vec::new(),
         }
     }

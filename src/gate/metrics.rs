@@ -295,7 +295,7 @@ mod tests {
     use crate::host::Rules;
     use crate::host::{MemoryHost, MemoryStore};
     use crate::limits::Kind;
-    use crate::limits::ledger::Exhausted;
+    use crate::limits::tally::Exhausted;
     use crate::limits::{LimitName, Origin};
 
     fn metrics() -> Metrics {

@@ -15,7 +15,7 @@ use crate::exchange::{
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
 use crate::limits::allowance::{LimitHeaders, rate_limit_field};
-use crate::limits::ledger::Exceeded;
+use crate::limits::tally::Exceeded;
 use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};

@@ -31,7 +31,7 @@ impl<H: Host> RequestGate<'_, H> {
 
     fn usage_of_caller(&self, key: &KnownKey) -> Result<String, NotCounted> {
         let cell: Cell = self.store.read(key.cell_name())?;
-        let mut allowances = cell.ledger().allowances(key.charges(), self.now_ns);
+        let mut allowances = cell.tally().allowances(key.charges(), self.now_ns);
         allowances.extend(self.tenant_allowances(key)?);
         let (jti, tenant, tier) = (Some(key.jti()), Some(key.tenant()), Some(key.tier()));
         let account = Account { jti, tenant, tier, ..self.account() };
@@ -49,7 +49,7 @@ impl<H: Host> RequestGate<'_, H> {
             is_unknown: cell.seen() == 0,
             ..self.account()
         };
-        let allowances = cell.ledger().allowances(charges, self.now_ns);
+        let allowances = cell.tally().allowances(charges, self.now_ns);
         Ok(usage::reply_body(&account, &Totals::from(&cell), &allowances))
     }
 
@@ -66,7 +66,7 @@ impl<H: Host> RequestGate<'_, H> {
             return Ok(usage::reply_body(&account, &totals.unwrap_or_default(), &[]));
         }
         let cell: Cell = self.store.read(&tenant_name(tenant))?;
-        let allowances = cell.ledger().allowances(charges, self.now_ns);
+        let allowances = cell.tally().allowances(charges, self.now_ns);
         Ok(usage::reply_body(&account, &Totals::from(&cell), &allowances))
     }
 
@@ -81,6 +81,6 @@ impl<H: Host> RequestGate<'_, H> {
             return Ok(Vec::new());
         };
         let cell: Cell = self.store.read(name)?;
-        Ok(cell.ledger().allowances(key.tenant_charges(), self.now_ns))
+        Ok(cell.tally().allowances(key.tenant_charges(), self.now_ns))
     }
 }

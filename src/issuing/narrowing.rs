@@ -4,7 +4,7 @@ use crate::access::restriction::{Restriction, Slashes, refuse_mistakes};
 use crate::json::{Integers, Invalid, Json};
 use crate::key::claims::Claims;
 use crate::key::token::{CannotAttenuate, Unverified};
-use crate::limits::ledger::MAX_FAMILY_LIMITS;
+use crate::limits::tally::MAX_FAMILY_LIMITS;
 
 use super::flaw::KeyFlaw;
 use super::names::Names;

@@ -6,7 +6,7 @@ use crate::access::Access;
 use crate::access::restriction::{GlobWords, MAX_GLOB_STEPS, Restriction};
 use crate::json::Integers;
 use crate::key::claims::Claims;
-use crate::limits::ledger::MAX_FAMILY_LIMITS;
+use crate::limits::tally::MAX_FAMILY_LIMITS;
 use crate::limits::{Charge, Child, ChildId, FamilyId, Origin, Scope};
 
 /// The restrictions that a key carries, all of which are understood.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::alerts::anomaly::{Anomaly, Observation, Sensitivity, Watch};
 use crate::decision::Mode;
 use crate::decision::{Decision, DenyClass};
-use crate::limits::ledger::{Exceeded, Ledger, Reservation};
+use crate::limits::tally::{Exceeded, Reservation, Tally};
 use crate::limits::{Amounts, Charge};
 use crate::record::{Name, Record, Writer, take, take_str};
 
@@ -22,7 +22,7 @@ const COUNTS_BYTES: usize = (1 + DenyClass::COUNT) * size_of::<u64>();
 pub struct Cell {
     allowed: u64,
     denied: [u64; DenyClass::COUNT],
-    ledger: Ledger,
+    tally: Tally,
     /// Empty if it is not known.
     tier: SmallVec<[u8; TIER_BYTES]>,
     watch: Option<Watch>,
@@ -93,7 +93,7 @@ impl Cell {
         let count = self.count_of(is);
         *count = count.saturating_add(1);
         if let Some((reservation, amounts)) = reserved {
-            self.ledger.give_back(charges, reservation, amounts);
+            self.tally.give_back(charges, reservation, amounts);
         }
         if let Some(watch) = self.watch.as_mut().filter(|_| was.forwards() && !is.forwards()) {
             watch.refuse();
@@ -101,7 +101,7 @@ impl Cell {
     }
 
     /// Replaces the tokens and the money that a request reserved by what it used, the first amounts by the second: see
-    /// [`Ledger::settle`].
+    /// [`Tally::settle`].
     pub fn settle(
         &mut self,
         charges: &[Charge],
@@ -109,7 +109,7 @@ impl Cell {
         amounts: (&Amounts, &Amounts),
         now_ns: u64,
     ) {
-        self.ledger.settle(charges, reservation, amounts, now_ns);
+        self.tally.settle(charges, reservation, amounts, now_ns);
     }
 
     /// Records a use of the key, and returns an anomaly if it shows one: see [`Watch::observe`].
@@ -133,8 +133,8 @@ impl Cell {
     }
 
     /// The use of the limits.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The tier of the key. `None` for a tenant's cell, a cell that was never written, and a tier
@@ -158,9 +158,9 @@ impl Cell {
         now_ns: u64,
     ) -> Result<Option<Reservation>, Exceeded> {
         match barred {
-            Some(barred) => self.ledger.has_room(charges, amounts, now_ns).and(Err(barred)),
+            Some(barred) => self.tally.has_room(charges, amounts, now_ns).and(Err(barred)),
             None if charges.is_empty() => Ok(None),
-            None => self.ledger.reserve(charges, amounts, now_ns).map(Some),
+            None => self.tally.reserve(charges, amounts, now_ns).map(Some),
         }
     }
 
@@ -200,7 +200,7 @@ impl Record for Cell {
             *place = count.to_le_bytes();
         }
         record.put(counts);
-        self.ledger.write(record);
+        self.tally.write(record);
         record.put_text(self.tier().unwrap_or_default());
         record.put([self.watch.is_some().into()]);
         self.watch.iter().for_each(|watch| watch.write(record));
@@ -217,7 +217,7 @@ impl Record for Cell {
         for (count, bytes) in places.zip(counts.as_chunks().0) {
             *count = u64::from_le_bytes(*bytes);
         }
-        self.ledger.read_over(bytes)?;
+        self.tally.read_over(bytes)?;
         self.tier = SmallVec::from_slice(take_str(bytes)?.as_bytes());
         self.watch = match take(bytes)? {
             [0] => None,
@@ -293,12 +293,12 @@ mod tests {
     fn what_is_barred_elsewhere_is_charged_to_nothing() {
         let mut other = Cell::fresh();
         other.count(Decision::Allow, &one_per_hour(), NO, None, 0, Mode::Enforce);
-        let barred = other.ledger().has_room(&one_per_hour(), NO, 0).err();
+        let barred = other.tally().has_room(&one_per_hour(), NO, 0).err();
         let mut cell = Cell::fresh();
         let counted = cell.count(Decision::Allow, &one_per_hour(), NO, barred, 0, Mode::Enforce);
         assert_eq!((counted.exceeded, counted.reservation), (barred, None));
         assert_eq!((cell.allowed(), cell.seen()), (0, 1));
-        assert_eq!(cell.ledger().has_room(&one_per_hour(), NO, 0), Ok(()));
+        assert_eq!(cell.tally().has_room(&one_per_hour(), NO, 0), Ok(()));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 pub mod allowance;
 pub mod cell;
 pub mod gcra;
-pub mod ledger;
 mod money;
 pub mod price;
 pub mod quota;
 pub mod sessions;
+pub mod tally;
 
 use std::fmt;
 use std::num::NonZeroU64;

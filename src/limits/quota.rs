@@ -59,7 +59,7 @@ pub struct Spent {
     pub used: u64,
     /// The part of `used` that was settled above the limit and above the reservation: the debt.
     pub over: u64,
-    /// Which entry of a ledger it is: another number tells that the entry was lost, and made anew. 0 for requests.
+    /// Which entry of a tally it is: another number tells that the entry was lost, and made anew. 0 for requests.
     pub entry: u32,
 }
 

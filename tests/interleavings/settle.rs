@@ -182,7 +182,7 @@ fn quotas(
         let counted = allowed.filter(|(key, _)| shares(key));
         let sum = counted.map(|(key, _)| count(used_by(key).of(unit), RESERVED.of(unit))).sum();
         let cell: Cell = records.read(&name).unwrap();
-        found.extend(cell.ledger().allowances(&[charge], at_ns).into_iter().map(|a| (a, sum)));
+        found.extend(cell.tally().allowances(&[charge], at_ns).into_iter().map(|a| (a, sum)));
     }
     found
 }

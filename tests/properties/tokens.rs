@@ -1,7 +1,7 @@
 //! Tokens and money of one key, reserved and settled in any order.
 
-use vkey::limits::ledger::{Ledger, Reservation};
 use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::tally::{Reservation, Tally};
 use vkey::limits::{Amounts, Charge, Child, ChildId, Limit, Origin, Scope};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -70,9 +70,9 @@ fn charges(key: usize) -> Vec<Charge> {
 }
 
 /// What is used of every limit of all keys.
-fn all_used(ledger: &Ledger, now_ns: u64) -> Vec<(Charge, u64)> {
+fn all_used(tally: &Tally, now_ns: u64) -> Vec<(Charge, u64)> {
     let all = Vec::from_iter((0..4).flat_map(charges));
-    let used = ledger.allowances(&all, now_ns).into_iter().map(|allowance| allowance.used);
+    let used = tally.allowances(&all, now_ns).into_iter().map(|allowance| allowance.used);
     all.into_iter().zip(used).collect()
 }
 
@@ -90,30 +90,30 @@ proptest! {
     /// others are charged nothing. What is used in all is what the responses used, and what open requests reserved.
     #[test]
     fn tokens_are_neither_lost_nor_gained(steps in vec(step(), 1..80)) {
-        let (mut ledger, mut now_ns) = (Ledger::default(), 1_000 * HOUR_NS);
+        let (mut tally, mut now_ns) = (Tally::default(), 1_000 * HOUR_NS);
         let mut open: Vec<Open> = Vec::new();
         let (mut settled, mut was_lost) = (0, false);
         for step in steps {
-            let before = all_used(&ledger, now_ns);
+            let before = all_used(&tally, now_ns);
             let (of, least, most) = match step {
                 Step::Wait(ns) => {
                     now_ns += ns;
                     continue;
                 }
                 Step::Lose => {
-                    (ledger, settled, was_lost) = (Ledger::default(), 0, true);
+                    (tally, settled, was_lost) = (Tally::default(), 0, true);
                     open.iter_mut().for_each(|open| open.is_kept = false);
                     // A record that begins anew does so later.
                     now_ns += 1;
                     continue;
                 }
                 Step::Reserve(key, tokens) => {
-                    let Ok(reservation) = ledger.reserve(&charges(key), &amounts(tokens), now_ns)
+                    let Ok(reservation) = tally.reserve(&charges(key), &amounts(tokens), now_ns)
                     else {
-                        prop_assert_eq!(all_used(&ledger, now_ns), before);
+                        prop_assert_eq!(all_used(&tally, now_ns), before);
                         continue;
                     };
-                    for allowance in ledger.allowances(&charges(key), now_ns) {
+                    for allowance in tally.allowances(&charges(key), now_ns) {
                         // Debt bars only those that need some of it.
                         let is_over = allowance.used > allowance.limit;
                         prop_assert!(!is_over || tokens == 0, "{allowance:?}");
@@ -126,19 +126,19 @@ proptest! {
                     let Open { key, reservation, amounts: reserved, .. } =
                         open.swap_remove(at.index(open.len()));
                     let actual = amounts(actual);
-                    ledger.settle(&charges(key), &reservation, (&reserved, &actual), now_ns);
+                    tally.settle(&charges(key), &reservation, (&reserved, &actual), now_ns);
                     settled += actual.tokens;
                     (key, reserved, actual)
                 }
                 Step::GiveBack(at) if !open.is_empty() => {
                     let Open { key, reservation, amounts: reserved, .. } =
                         open.swap_remove(at.index(open.len()));
-                    ledger.give_back(&charges(key), &reservation, &reserved);
+                    tally.give_back(&charges(key), &reservation, &reserved);
                     (key, reserved, Amounts::default())
                 }
                 Step::Settle(..) | Step::GiveBack(_) => continue,
             };
-            let after = all_used(&ledger, now_ns);
+            let after = all_used(&tally, now_ns);
             for ((charge, was), (_, is)) in before.into_iter().zip(after) {
                 let unit = unit(&charge);
                 match charges(of).contains(&charge) {
@@ -149,7 +149,7 @@ proptest! {
                     false => prop_assert_eq!(is, was),
                 }
             }
-            let total = all_used(&ledger, now_ns)[0].1;
+            let total = all_used(&tally, now_ns)[0].1;
             let reserved: u64 =
                 open.iter().filter(|open| open.is_kept).map(|open| open.amounts.tokens).sum();
             prop_assert_eq!(total, settled + reserved, "{}", was_lost);

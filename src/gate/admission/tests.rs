@@ -66,7 +66,7 @@ fn fill(shared: &MemoryStore, engine: &Engine, key: &KnownKey) -> (u32, DenyReas
 fn remaining(shared: &MemoryStore, key: &KnownKey) -> Vec<u64> {
     let store = RecordStore::new(shared, shared.rules());
     let cell: Cell = store.read(key.cell_name()).unwrap();
-    let allowances = cell.ledger().allowances(key.charges(), NOW_NS);
+    let allowances = cell.tally().allowances(key.charges(), NOW_NS);
     allowances.iter().map(Allowance::remaining).collect()
 }
 
@@ -246,7 +246,7 @@ fn amounts(tokens: u64) -> Amounts {
 /// What is used of the limits of a key and of its tenant.
 fn used(store: &RecordStore<'_, MemoryStore>, key: &KnownKey, now_ns: u64) -> Vec<u64> {
     let of = |name, charges| -> Vec<Allowance> {
-        store.read::<Cell>(name).unwrap().ledger().allowances(charges, now_ns)
+        store.read::<Cell>(name).unwrap().tally().allowances(charges, now_ns)
     };
     let of_tenant = key.tenant_cell_name().map(|name| of(name, key.tenant_charges()));
     let all = of(key.cell_name(), key.charges()).into_iter().chain(of_tenant.into_iter().flatten());

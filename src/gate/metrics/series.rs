@@ -7,7 +7,7 @@ use crate::body::mcp::MethodClass;
 use crate::body::{Format, TokenUsage};
 use crate::decision::DenyReason;
 use crate::host::MetricKind;
-use crate::limits::ledger::Exhausted;
+use crate::limits::tally::Exhausted;
 use crate::limits::{LimitName, Origin};
 use crate::upstream_tls::Verdict;
 

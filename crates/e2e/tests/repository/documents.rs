@@ -15,7 +15,7 @@ use vkey::config::Config;
 use vkey::decision::DenyReason;
 use vkey::json::Json;
 use vkey::key::keyring::{InvalidSecret, Secret};
-use vkey::limits::ledger::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
+use vkey::limits::tally::{MAX_CHILD_LIMITS, MAX_FAMILY_LIMITS, MAX_LATER_LIMITS};
 use vkey::reply::{Refusal, reply};
 use vkey::upstream_tls::Policy;
 

@@ -63,12 +63,12 @@ fn the_library_is_pure_and_built_in_one_way() {
 
 #[test]
 fn an_arrow_upwards_is_noticed() {
-    let problems = upward(&[source("limits/ledger.rs", "use crate::engine::Engine;\n")]);
-    assert_eq!(problems, ["limits/ledger.rs: limits is below engine"]);
-    let problems = upward(&[source("limits/ledger.rs", "fn f() -> crate::gate::Gate {}\n")]);
-    assert_eq!(problems, ["limits/ledger.rs: limits is below gate"]);
+    let problems = upward(&[source("limits/tally.rs", "use crate::engine::Engine;\n")]);
+    assert_eq!(problems, ["limits/tally.rs: limits is below engine"]);
+    let problems = upward(&[source("limits/tally.rs", "fn f() -> crate::gate::Gate {}\n")]);
+    assert_eq!(problems, ["limits/tally.rs: limits is below gate"]);
     let in_tests = "#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}\n";
-    assert!(upward(&[source("limits/ledger.rs", in_tests)]).is_empty());
+    assert!(upward(&[source("limits/tally.rs", in_tests)]).is_empty());
     assert_eq!(
         upward(&[source("attic.rs", "")]),
         ["attic.rs: attic is no room of crates/e2e/tests/repository/layers.rs"]
@@ -87,12 +87,12 @@ fn no_files_of_a_folder_know_each_other() {
 
 #[test]
 fn a_circle_is_noticed() {
-    let there = source("limits/ledger.rs", "use super::cell::Cell;\n");
-    let back = source("limits/cell.rs", "use crate::limits::ledger::Ledger;\n");
-    assert_eq!(circles(&[there, back], 1), ["limits: cell -> ledger -> cell"]);
-    let there = source("limits/ledger.rs", "use super::{quota, cell::{Cell, self}};\n");
-    let back = source("limits/cell.rs", "use crate::{limits::{ledger}, time};\n");
-    assert_eq!(circles(&[there, back], 1), ["limits: cell -> ledger -> cell"]);
+    let there = source("limits/tally.rs", "use super::cell::Cell;\n");
+    let back = source("limits/cell.rs", "use crate::limits::tally::Tally;\n");
+    assert_eq!(circles(&[there, back], 1), ["limits: cell -> tally -> cell"]);
+    let there = source("limits/tally.rs", "use super::{quota, cell::{Cell, self}};\n");
+    let back = source("limits/cell.rs", "use crate::{limits::{tally}, time};\n");
+    assert_eq!(circles(&[there, back], 1), ["limits: cell -> tally -> cell"]);
 }
 
 fn upward(sources: &[Source]) -> Vec<String> {

@@ -1,6 +1,6 @@
-//! The ledger of a cell: the use of each limit.
+//! The tally of a cell: the use of each limit.
 //!
-//! A request is charged to all of its limits or to none. The ledger has its own clock, the latest
+//! A request is charged to all of its limits or to none. The tally has its own clock, the latest
 //! time of a charge: if the host's clock goes back, nothing is refilled. An entry is removed when
 //! it is equal to no use: its backlog has drained, its window has ended, or its child's caveats
 //! allow nothing any more.
@@ -34,7 +34,7 @@ pub const MAX_FAMILY_LIMITS: usize = 16;
 
 /// The use of the limits of one key or one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct Tally {
     clock_ns: u64,
     /// The number of refunds; wraps around.
     undone: u32,
@@ -59,7 +59,7 @@ struct QuotaUse {
 /// What a request reserved of all its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// When it was charged, by the ledger's clock.
+    /// When it was charged, by the tally's clock.
     at_ns: u64,
     /// The number of refunds by then.
     undone: u32,
@@ -100,9 +100,9 @@ pub enum Exhausted {
 /// Selects the children that share some places.
 type Share<'a> = &'a dyn Fn(&Child) -> bool;
 
-// === impl Ledger ===
+// === impl Tally ===
 
-impl Ledger {
+impl Tally {
     /// Charges a request to every limit.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Ledger {
 
     /// The allowance of each limit, in the order of the charges.
     pub fn allowances(&self, charges: &[Charge], now_ns: u64) -> Vec<Allowance> {
-        // The allowance depends on the ledger's clock, the time to wait on the host's.
+        // The allowance depends on the tally's clock, the time to wait on the host's.
         let at_ns = now_ns.max(self.clock_ns);
         let allowance = |charge: &Charge| match charge.limit {
             Limit::Rate(rate) => {

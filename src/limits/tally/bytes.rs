@@ -1,14 +1,14 @@
-//! How a ledger is stored in a record.
+//! How a tally is stored in a record.
 
 use crate::limits::gcra::Tat;
 use crate::limits::quota::{Period, Spent, Unit};
 use crate::limits::{Child, ChildId, FamilyId, Scope};
 use crate::record::{Writer, take};
 
-use super::{Ledger, QuotaUse, RateUse};
+use super::{QuotaUse, RateUse, Tally};
 
-impl Ledger {
-    /// Appends the ledger to a record: the clock, the number of refunds, then the rates and the
+impl Tally {
+    /// Appends the tally to a record: the clock, the number of refunds, then the rates and the
     /// quotas in use, each list after its length.
     pub(crate) fn write(&self, record: &mut Writer<'_>) {
         record.put(self.clock_ns.to_le_bytes());
@@ -30,7 +30,7 @@ impl Ledger {
         });
     }
 
-    /// Reads a ledger that [`Ledger::write`] wrote over a fresh one, and advances `bytes`.
+    /// Reads a tally that [`Tally::write`] wrote over a fresh one, and advances `bytes`.
     pub(crate) fn read_over(&mut self, bytes: &mut &[u8]) -> Option<()> {
         self.clock_ns = take(bytes).map(u64::from_le_bytes)?;
         self.undone = take(bytes).map(u32::from_le_bytes)?;

@@ -7,9 +7,9 @@ use crate::limits::quota::{Quota, QuotaReservation, Unit};
 use crate::limits::{Amounts, Charge, Kind, Limit};
 use crate::time::secs;
 
-use super::{Ledger, Reservation, Used};
+use super::{Reservation, Tally, Used};
 
-impl Ledger {
+impl Tally {
     /// Replaces the tokens and the money that a request reserved by what it used. Of what it reserved in a window that
     /// has ended, nothing is refunded. What it used beyond that is charged to the current window, above the limit too.
     pub fn settle(
