@@ -141,6 +141,7 @@ deny_reasons! {
     ChildRate "child_rate" Limited "the rate of the narrowed key is used up",
     ChildQuota "child_quota" Limited "the narrowed key has no room",
     SourceBlocked "source_blocked" Limited "too many failed authentications from this address or network",
+    LeaseSpent "lease_spent" Limited "the share of this proxy in a budget is spent, and it has asked for more; try again",
     ClusterRate "cluster_rate" Limited "a limit of the whole cluster is used up",
     UpstreamPlaintext "upstream_plaintext" Upstream "the connection to the upstream is not encrypted",
     UpstreamVersion "upstream_version" Upstream "the upstream speaks a version of TLS that the policy does not allow",
@@ -150,6 +151,7 @@ deny_reasons! {
     UpstreamUnproven "upstream_unproven" Upstream "nothing proves that the upstream satisfies the policy",
     NotReady "not_ready" Unavailable "the gate is not ready; its operator finds the cause in the proxy's log",
     Contention "contention" Unavailable "the key's counts are being written by too many requests at once; try again",
+    LedgerLost "ledger_lost" Unavailable "the ledger of budgets does not respond, and the share of this proxy is spent; try again",
     ClusterUnknown "cluster_unknown" Unavailable "nothing says whether the limits of the whole cluster have room; try again",
 }
 
@@ -196,7 +198,11 @@ impl Decision {
     /// only logged, unless the key itself turned out to be invalid.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {
         match mode {
-            Mode::Shadow if reason.class() == DenyClass::Limited => Self::Shadow(reason),
+            Mode::Shadow
+                if reason.class() == DenyClass::Limited || reason == DenyReason::LedgerLost =>
+            {
+                Self::Shadow(reason)
+            }
             Mode::Enforce | Mode::Shadow => Self::Deny(reason),
         }
     }

@@ -46,6 +46,7 @@ pub mod host;
 pub mod issuing;
 pub mod json;
 pub mod key;
+pub mod ledger;
 pub mod limits;
 pub mod record;
 pub mod reply;

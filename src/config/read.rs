@@ -251,7 +251,7 @@ fn tiers(node: &Node<'_>) -> Result<BTreeMap<String, Tier>, Invalid> {
             .unwrap_or(false);
         let tier = Tier {
             only: members.read("only", |node| only(node, keeps))?.unwrap_or_default(),
-            limits: Limits::read(&members)?,
+            limits: Limits::read_shareable(&members)?,
             keeps_escaped_slashes: keeps,
             usage_of_others: members.read("usage_of_others", Node::bool)?.unwrap_or(false),
         };
@@ -270,7 +270,7 @@ fn tenants(node: &Node<'_>, keeps_slashes: bool) -> Result<BTreeMap<String, Tena
         let members = entry.members(&["only", "rate", "quotas"])?;
         let tenant = Tenant {
             only: members.read("only", |node| only(node, keeps_slashes))?.unwrap_or_default(),
-            limits: Limits::read(&members)?,
+            limits: Limits::read_shareable(&members)?,
         };
         tenants.insert(name.to_owned(), tenant);
     }

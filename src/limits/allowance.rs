@@ -8,6 +8,7 @@ use crate::decision::{Decision, DenyClass};
 use crate::json::decimal::push_decimal;
 use crate::json::{Invalid, Node, Object};
 use crate::limits::gcra::{Rate, Tat};
+use crate::limits::lease::Lease;
 use crate::limits::quota::{Period, Quota, Spent, Unit};
 use crate::limits::{Kind, LimitName};
 use crate::time::{nanos, secs, secs_until};
@@ -97,6 +98,20 @@ impl Allowance {
             reset_secs: end_secs.map(|secs| secs_until(nanos(secs), now_ns)),
             window: Window::Calendar(quota.per, spent.window),
         }
+    }
+
+    /// The allowance of a quota that proxies share, as far as this proxy knows it; the reset is counted from `now_ns`.
+    pub(crate) fn of_lease(
+        name: LimitName,
+        quota: &Quota,
+        lease: Option<&Lease>,
+        at_ns: u64,
+        now_ns: u64,
+    ) -> Self {
+        let left = lease.map_or(quota.limit, |lease| lease.left.saturating_add(lease.remaining()));
+        let used = quota.limit.saturating_sub(left);
+        let spent = Spent { window: quota.per.window(secs(at_ns)), used, ..Spent::default() };
+        Self::of_quota(name, quota, spent, at_ns, now_ns)
     }
 
     /// How much is left.

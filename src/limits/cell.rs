@@ -187,7 +187,7 @@ impl Cell {
 }
 
 impl Record for Cell {
-    const VERSION: u8 = 12;
+    const VERSION: u8 = 18;
 
     fn fresh() -> Self {
         Self::default()

@@ -3,6 +3,7 @@
 pub mod allowance;
 pub mod cell;
 pub mod gcra;
+pub mod lease;
 mod money;
 pub mod price;
 pub mod quota;
@@ -14,7 +15,7 @@ use std::num::NonZeroU64;
 
 use crate::decision::DenyReason;
 use crate::json::decimal::push_decimal;
-use crate::json::{Invalid, Members};
+use crate::json::{Invalid, Members, Node};
 use crate::limits::gcra::Rate;
 use crate::limits::quota::{Period, Quota, Unit};
 
@@ -145,8 +146,24 @@ impl Limits {
     /// [`Invalid`] for a member of the wrong type, an empty list of quotas, or two quotas with the
     /// same unit and period.
     pub fn read(members: &Members<'_>) -> Result<Self, Invalid> {
+        Self::read_with(members, Quota::read)
+    }
+
+    /// As [`Limits::read`], in a configuration, where proxies may share quotas.
+    ///
+    /// # Errors
+    ///
+    /// As [`Limits::read`].
+    pub fn read_shareable(members: &Members<'_>) -> Result<Self, Invalid> {
+        Self::read_with(members, Quota::read_shareable)
+    }
+
+    fn read_with(
+        members: &Members<'_>,
+        read: fn(&Node<'_>) -> Result<Quota, Invalid>,
+    ) -> Result<Self, Invalid> {
         let quotas = members.read("quotas", |node| {
-            let quotas = node.list(Quota::read)?;
+            let quotas = node.list(read)?;
             let twice = quotas.iter().enumerate().any(|(index, quota)| {
                 let same = |other: &Quota| (other.unit, other.per) == (quota.unit, quota.per);
                 quotas.iter().skip(index + 1).any(same)
@@ -170,6 +187,11 @@ impl Limits {
     pub fn iter(&self) -> impl Iterator<Item = Limit> {
         let quotas = self.quotas.iter().copied().map(Limit::Quota);
         self.rate.map(Limit::Rate).into_iter().chain(quotas)
+    }
+
+    /// Whether proxies share one of its quotas.
+    pub fn is_shared(&self) -> bool {
+        self.quotas.iter().any(Quota::is_shared)
     }
 
     /// What is measured for them.
@@ -291,6 +313,14 @@ impl Charge {
             self.limit,
             Limit::Quota(quota) if quota.unit != Unit::Requests && amounts.of(quota.unit) > quota.limit
         )
+    }
+
+    /// The quota, if proxies share it.
+    pub fn shared_quota(&self) -> Option<&Quota> {
+        match &self.limit {
+            Limit::Quota(quota) if quota.is_shared() => Some(quota),
+            Limit::Quota(_) | Limit::Rate(_) => None,
+        }
     }
 
     /// The deny reason if the limit has no room for the request.

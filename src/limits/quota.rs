@@ -4,8 +4,11 @@
 //! response: an amount is reserved for the request and settled at its end. Without an end the
 //! reservation stays. Use above the limit is carried into the next windows as debt.
 
-use crate::json::{Invalid, Node};
+use crate::json::{Invalid, Members, Node};
 use crate::limits::money::micros;
+
+/// The members of every quota.
+const MEMBERS: [&str; 4] = ["requests", "tokens", "cost_usd", "per"];
 
 const SECS_PER_MINUTE: u64 = 60;
 const SECS_PER_HOUR: u64 = 3_600;
@@ -48,6 +51,21 @@ pub struct Quota {
     pub limit: u64,
     /// The window.
     pub per: Period,
+    /// Which proxies share it.
+    pub scope: QuotaScope,
+}
+
+/// Which proxies share a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuotaScope {
+    /// None: each proxy has all of it.
+    #[default]
+    Proxy,
+    /// All proxies with the same ledger: see [`Lease`](crate::limits::lease::Lease).
+    Cluster {
+        /// What a proxy may spend beyond its lease in each window while the ledger does not respond.
+        local: u64,
+    },
 }
 
 /// The use of a quota.
@@ -167,7 +185,24 @@ impl Quota {
     ///
     /// [`Invalid`] for anything else.
     pub fn read(node: &Node<'_>) -> Result<Self, Invalid> {
-        let members = node.members(&["requests", "tokens", "cost_usd", "per"])?;
+        Self::read_members(node, &node.members(&MEMBERS)?)
+    }
+
+    /// Reads a quota of a configuration, which may be shared: as [`Quota::read`], with `scope`, `on_loss` and
+    /// `local_percent`.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for anything else.
+    pub fn read_shareable(node: &Node<'_>) -> Result<Self, Invalid> {
+        let [requests, tokens, cost_usd, per] = MEMBERS;
+        let known = [requests, tokens, cost_usd, per, "scope", "on_loss", "local_percent"];
+        let members = node.members(&known)?;
+        let quota = Self::read_members(node, &members)?;
+        Ok(Self { scope: read_scope(&members, quota.limit)?, ..quota })
+    }
+
+    fn read_members(node: &Node<'_>, members: &Members<'_>) -> Result<Self, Invalid> {
         let mut units = Unit::ALL.into_iter().filter_map(|unit| {
             let limit = members.get(unit.member())?;
             Some((unit, limit))
@@ -182,7 +217,13 @@ impl Quota {
                 Unit::CostMicroUsd => micros(&limit)?,
             },
             per: members.require("per")?.choice(&Period::ALL.map(|per| (per.name(), per)))?,
+            scope: QuotaScope::Proxy,
         })
+    }
+
+    /// Whether all proxies share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.scope, QuotaScope::Cluster { .. })
     }
 
     /// The use at a time: the same within its window, only debt in a later one. An earlier time
@@ -245,6 +286,29 @@ impl Quota {
         let windows = u32::try_from(paying).ok()?.checked_add(1)?;
         self.per.start_secs(spent.window.checked_add(windows)?)
     }
+}
+
+/// Reads which proxies share a quota of this limit, and what each of them may spend without the ledger.
+fn read_scope(members: &Members<'_>, limit: u64) -> Result<QuotaScope, Invalid> {
+    let scopes = [("proxy", false), ("cluster", true)];
+    let is_shared = members.read("scope", |node| node.choice(&scopes))?.unwrap_or(false);
+    let is_local = members.read("on_loss", |node| {
+        match node.choice(&[("refuse", false), ("local", true)])? {
+            _ if !is_shared => Err(node.unusable("it needs \"scope\": \"cluster\"")),
+            is_local => Ok(is_local),
+        }
+    })?;
+    let percent = members.read("local_percent", |node| match node.integer()? {
+        _ if is_local != Some(true) => Err(node.unusable("it needs \"on_loss\": \"local\"")),
+        percent @ 1..=100 => Ok(percent),
+        _ => Err(node.expected("1 to 100")),
+    })?;
+    if is_local == Some(true) && percent.is_none() {
+        return members.require("local_percent").map(|_| QuotaScope::Proxy);
+    }
+    let local = u128::from(limit) * u128::from(percent.unwrap_or(0)) / 100;
+    let local = u64::try_from(local).unwrap_or(u64::MAX);
+    Ok(if is_shared { QuotaScope::Cluster { local } } else { QuotaScope::Proxy })
 }
 
 /// What a request reserved of a quota.

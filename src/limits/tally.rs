@@ -6,7 +6,10 @@
 //! allow nothing any more.
 
 mod bytes;
+mod leases;
 mod settlement;
+
+pub use leases::{Occasion, PlacedOrder};
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,6 +19,7 @@ use smallvec::SmallVec;
 use crate::decision::DenyReason;
 use crate::limits::allowance::Allowance;
 use crate::limits::gcra::Tat;
+use crate::limits::lease::Lease;
 use crate::limits::quota::{Period, Quota, Spent, Unit};
 use crate::limits::{Amounts, Charge, Child, Kind, Limit, LimitName, Scope};
 use crate::time::{nanos, secs};
@@ -40,6 +44,7 @@ pub struct Tally {
     undone: u32,
     rates: SmallVec<[RateUse; 1]>,
     quotas: SmallVec<[QuotaUse; 2]>,
+    leases: Vec<Leased>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,15 @@ struct QuotaUse {
     unit: Unit,
     per: Period,
     spent: Spent,
+}
+
+/// A lease of a quota that proxies share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Leased {
+    scope: Scope,
+    unit: Unit,
+    per: Period,
+    lease: Lease,
 }
 
 /// What a request reserved of all its limits.
@@ -75,6 +89,11 @@ type Uses = SmallVec<[Used; 3]>;
 enum Used {
     Rate(Tat),
     Quota(Quota, Spent),
+    /// An amount of the lease with this id.
+    Lease {
+        id: u64,
+        amount: u64,
+    },
 }
 
 /// A limit had no room for a request. If several had none: the one that has room last.
@@ -144,6 +163,10 @@ impl Tally {
                 let tat = self.tat(charge.scope);
                 Allowance::of_rate(charge.name(), &rate, tat, at_ns, now_ns)
             }
+            Limit::Quota(quota) if quota.is_shared() => {
+                let lease = self.lease(charge.scope, &quota, at_ns);
+                Allowance::of_lease(charge.name(), &quota, lease, at_ns, now_ns)
+            }
             Limit::Quota(quota) => {
                 let spent = self.spent(charge.scope, &quota, at_ns);
                 Allowance::of_quota(charge.name(), &quota, spent, at_ns, now_ns)
@@ -190,6 +213,10 @@ impl Tally {
             Limit::Rate(rate) => {
                 let tat = rate.reserve(self.tat(scope), now_ns);
                 tat.map(Used::Rate).map_err(|ns| exceeded(charge.reason(), Some(ns)))
+            }
+            Limit::Quota(quota) if quota.is_shared() => {
+                let used = self.charge_lease(charge, &quota, amounts, now_ns);
+                used.map_err(|lack| Self::without_lease(charge, &quota, amounts, lack, now_ns))
             }
             Limit::Quota(quota) => {
                 let (amount, spent) = (amounts.of(quota.unit), self.spent(scope, &quota, now_ns));
@@ -293,6 +320,7 @@ impl Tally {
         let lasts = |scope: Scope, end_ns: u64| end_ns > clock_ns && !scope.is_over(clock_ns);
         self.rates.retain(|rate| lasts(rate.scope, rate.end_ns()));
         self.quotas.retain(|quota| lasts(quota.scope, quota.end_ns()));
+        self.leases.retain(|leased| !leased.lease.is_over(leased.per, clock_ns));
     }
 
     fn tat(&self, scope: Scope) -> Tat {
@@ -317,6 +345,9 @@ impl Tally {
                     Some(used) => used.spent = spent,
                     None => self.quotas.push(QuotaUse { scope, unit, per, spent }),
                 }
+            }
+            Used::Lease { id, amount } => {
+                self.settle_lease(id, 0, amount);
             }
         }
     }

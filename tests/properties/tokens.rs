@@ -1,6 +1,6 @@
 //! Tokens and money of one key, reserved and settled in any order.
 
-use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::quota::{Period, Quota, QuotaScope, Unit};
 use vkey::limits::tally::{Reservation, Tally};
 use vkey::limits::{Amounts, Charge, Child, ChildId, Limit, Origin, Scope};
 #[cfg(target_arch = "wasm32")]
@@ -48,7 +48,8 @@ fn amounts(tokens: u64) -> Amounts {
 
 /// The charges of a key, and of three that are narrowed from it.
 fn charges(key: usize) -> Vec<Charge> {
-    let quota = |unit, limit, per| Limit::Quota(Quota { unit, limit, per });
+    let quota =
+        |unit, limit, per| Limit::Quota(Quota { unit, limit, per, scope: QuotaScope::Proxy });
     let child = |number: u8| {
         let (id, exp_secs) = (ChildId([number; 16]), u64::MAX);
         (Origin::Caveat(1), Scope::Child(Child { id, exp_secs, family: None }))

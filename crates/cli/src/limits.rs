@@ -1,7 +1,7 @@
 //! Limits for display.
 
 use vkey::json::Json;
-use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::quota::{Period, Quota, QuotaScope, Unit};
 use vkey::limits::{Charge, Limit};
 
 use super::time::format_duration;
@@ -13,12 +13,16 @@ pub(super) fn text(limit: &Limit) -> String {
             let requests = amount(Unit::Requests, rate.requests().into());
             format!("{requests} in {}, {} at once", format_duration(rate.per_secs()), rate.burst())
         }
-        Limit::Quota(Quota { unit, limit, per }) => {
+        Limit::Quota(Quota { unit, limit, per, scope }) => {
             let amount = amount(*unit, *limit);
-            match per {
+            let text = match per {
                 Period::Total => format!("{amount} in all"),
                 Period::Hour => format!("{amount} an hour"),
                 per => format!("{amount} a {}", per.name()),
+            };
+            match scope {
+                QuotaScope::Proxy => text,
+                QuotaScope::Cluster { .. } => format!("{text}, of all proxies"),
             }
         }
     }
@@ -35,8 +39,16 @@ pub(super) fn to_json(charge: &Charge) -> Json {
             ("per_secs", rate.per_secs().into()),
             ("burst", u64::from(rate.burst()).into()),
         ]),
-        Limit::Quota(Quota { limit, per, .. }) => {
+        Limit::Quota(Quota { limit, per, scope: QuotaScope::Proxy, .. }) => {
             Json::object([name, ("limit", limit.into()), ("per", per.name().into())])
+        }
+        Limit::Quota(Quota { limit, per, scope: QuotaScope::Cluster { .. }, .. }) => {
+            Json::object([
+                name,
+                ("limit", limit.into()),
+                ("per", per.name().into()),
+                ("scope", "cluster".into()),
+            ])
         }
     }
 }
@@ -57,7 +69,9 @@ mod tests {
 
     #[test]
     fn limits_are_english() {
-        let quota = |unit, limit, per| text(&Limit::Quota(Quota { unit, limit, per }));
+        let quota = |unit, limit, per| {
+            text(&Limit::Quota(Quota { unit, limit, per, scope: QuotaScope::Proxy }))
+        };
         assert_eq!(quota(Unit::Requests, 1, Period::Hour), "1 request an hour");
         assert_eq!(quota(Unit::Requests, 0, Period::Minute), "0 requests a minute");
         assert_eq!(quota(Unit::Tokens, 1, Period::Week), "1 token a week");

@@ -10,6 +10,7 @@ mod clock;
 pub mod collect;
 mod findings;
 pub mod gate;
+pub mod ledger;
 mod logs;
 pub mod metrics;
 #[cfg(test)]

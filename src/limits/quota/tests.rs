@@ -59,7 +59,7 @@ fn one_window_has_no_bounds() {
 #[test]
 fn the_end_of_time_is_no_trap() {
     for per in Period::ALL {
-        let quota = Quota { unit: Unit::Tokens, limit: u64::MAX, per };
+        let quota = Quota { unit: Unit::Tokens, limit: u64::MAX, per, scope: QuotaScope::Proxy };
         for spent in
             [0, u64::MAX].map(|used| Spent { window: u32::MAX, used, over: used, entry: 0 })
         {
@@ -75,7 +75,7 @@ fn the_end_of_time_is_no_trap() {
 const DAY: u64 = SECS_PER_DAY;
 
 fn daily(unit: Unit, limit: u64) -> Quota {
-    Quota { unit, limit, per: Period::Day }
+    Quota { unit, limit, per: Period::Day, scope: QuotaScope::Proxy }
 }
 
 #[test]
@@ -99,7 +99,8 @@ fn a_clock_that_goes_back_opens_no_earlier_window() {
 fn nothing_ever_fits_into_nothing() {
     assert_eq!(daily(Unit::Requests, 0).reserve(Spent::default(), 1, 0), Err(None));
     assert_eq!(daily(Unit::Tokens, 5).reserve(Spent::default(), 6, 0), Err(None));
-    let total = Quota { unit: Unit::Requests, limit: 1, per: Period::Total };
+    let total =
+        Quota { unit: Unit::Requests, limit: 1, per: Period::Total, scope: QuotaScope::Proxy };
     let spent = total.reserve(Spent::default(), 1, 0).unwrap();
     assert_eq!(total.reserve(spent, 1, u64::MAX), Err(None));
 }
@@ -168,7 +169,8 @@ fn a_reservation_that_outlives_its_window_counts_once() {
 fn check(text: &str, expected: Result<(Unit, u64, Period), &str>) {
     let json = Json::parse(text.as_bytes()).unwrap();
     let read = Quota::read(&json.root(Integers::Whole)).map_err(|invalid| invalid.to_string());
-    let expected = expected.map(|(unit, limit, per)| Quota { unit, limit, per });
+    let expected =
+        expected.map(|(unit, limit, per)| Quota { unit, limit, per, scope: QuotaScope::Proxy });
     assert_eq!(read, expected.map_err(str::to_owned));
 }
 

@@ -1,11 +1,12 @@
 //! How a tally is stored in a record.
 
 use crate::limits::gcra::Tat;
+use crate::limits::lease::{Lease, State};
 use crate::limits::quota::{Period, Spent, Unit};
 use crate::limits::{Child, ChildId, FamilyId, Scope};
 use crate::record::{Writer, take};
 
-use super::{QuotaUse, RateUse, Tally};
+use super::{Leased, QuotaUse, RateUse, Tally};
 
 impl Tally {
     /// Appends the tally to a record: the clock, the number of refunds, then the rates and the
@@ -28,6 +29,11 @@ impl Tally {
                 record.put(spent.entry.to_le_bytes());
             }
         });
+        write_list(record, &self.leases, |Leased { scope, unit, per, lease }, record| {
+            write_scope(*scope, record);
+            record.put([*unit as u8, *per as u8]);
+            lease.write(record);
+        });
     }
 
     /// Reads a tally that [`Tally::write`] wrote over a fresh one, and advances `bytes`.
@@ -44,9 +50,7 @@ impl Tally {
         let [quotas] = take(bytes)?;
         for _ in 0..quotas {
             let scope = read_scope(bytes)?;
-            let [unit, per] = take(bytes)?;
-            let unit = *Unit::ALL.get(usize::from(unit))?;
-            let per = *Period::ALL.get(usize::from(per))?;
+            let (unit, per) = read_kind(bytes)?;
             let window = take(bytes).map(u32::from_le_bytes)?;
             let used = take(bytes).map(u64::from_le_bytes)?;
             let (over, entry) = match unit {
@@ -58,6 +62,12 @@ impl Tally {
             };
             let spent = Spent { window, used, over, entry };
             self.quotas.push(QuotaUse { scope, unit, per, spent });
+        }
+        let [leases] = take(bytes)?;
+        for _ in 0..leases {
+            let scope = read_scope(bytes)?;
+            let (unit, per) = read_kind(bytes)?;
+            self.leases.push(Leased { scope, unit, per, lease: Lease::read(bytes)? });
         }
         Some(())
     }
@@ -100,6 +110,50 @@ fn read_scope(bytes: &mut &[u8]) -> Option<Scope> {
             Some(Scope::Child(Child { id, exp_secs, family }))
         }
         _ => None,
+    }
+}
+
+fn read_kind(bytes: &mut &[u8]) -> Option<(Unit, Period)> {
+    let [unit, per] = take(bytes)?;
+    Some((*Unit::ALL.get(usize::from(unit))?, *Period::ALL.get(usize::from(per))?))
+}
+
+impl Lease {
+    fn write(&self, record: &mut Writer<'_>) {
+        let Self { id, granted, used, left, sent_ns, reported, lacked, size, overdrawn, .. } = self;
+        for number in [id, granted, used, left, sent_ns, reported, lacked, size, overdrawn] {
+            record.put(number.to_le_bytes());
+        }
+        let (wanted, pace) = (&self.wanted, &self.pace);
+        for number in [wanted.need, wanted.want, pace.rate, pace.used, pace.at_ns, pace.busy_ns] {
+            record.put(number.to_le_bytes());
+        }
+        record.put(self.window.to_le_bytes());
+        record.put(self.number.to_le_bytes());
+        let State { is_pending, is_open, is_lost } = self.state;
+        record.put([is_pending, is_open, is_lost].map(u8::from));
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut number = || take(bytes).map(u64::from_le_bytes);
+        let mut lease = Self::new(number()?, 0);
+        let Self { granted, used, left, sent_ns, reported, lacked, size, overdrawn, .. } =
+            &mut lease;
+        for place in [granted, used, left, sent_ns, reported, lacked, size, overdrawn] {
+            *place = number()?;
+        }
+        let (wanted, pace) = (&mut lease.wanted, &mut lease.pace);
+        let places = [&mut wanted.need, &mut wanted.want, &mut pace.rate];
+        for place in places.into_iter().chain([&mut pace.used, &mut pace.at_ns, &mut pace.busy_ns])
+        {
+            *place = number()?;
+        }
+        lease.window = take(bytes).map(u32::from_le_bytes)?;
+        lease.number = take(bytes).map(u32::from_le_bytes)?;
+        let flags: [u8; 3] = take(bytes)?;
+        let [is_pending, is_open, is_lost] = flags.map(|flag| flag != 0);
+        lease.state = State { is_pending, is_open, is_lost };
+        Some(lease)
     }
 }
 

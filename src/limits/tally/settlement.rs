@@ -22,11 +22,15 @@ impl Tally {
         self.clock_ns = self.clock_ns.max(now_ns);
         for (charge, used) in charges.iter().zip(&reservation.used) {
             match charge.limit {
-                Limit::Quota(quota) if quota.unit != Unit::Requests => {
+                Limit::Quota(quota) if quota.unit == Unit::Requests => {}
+                Limit::Quota(quota) if quota.is_shared() => {
+                    self.settle_shared(charge, &quota, used, actual.of(quota.unit));
+                }
+                Limit::Quota(quota) => {
                     let then = (reservation.at_ns, used);
                     self.settle_quota(charge, &quota, then, (reserved, actual));
                 }
-                Limit::Quota(_) | Limit::Rate(_) => {}
+                Limit::Rate(_) => {}
             }
         }
         self.drop_idle();
@@ -43,12 +47,15 @@ impl Tally {
                     let tat = rate.give_back(self.tat(charge.scope), &reserved, self.clock_ns);
                     self.set(charge.scope, &Used::Rate(tat));
                 }
+                (Limit::Quota(quota), _) if quota.is_shared() => {
+                    self.settle_shared(charge, &quota, used, 0);
+                }
                 (Limit::Quota(quota), _) => {
                     let amounts = (reserved, &Amounts::default());
                     self.settle_quota(charge, &quota, (*at_ns, used), amounts);
                 }
                 // The reservation is of other charges.
-                (Limit::Rate(_), Used::Quota(..)) => {}
+                (Limit::Rate(_), Used::Quota(..) | Used::Lease { .. }) => {}
             }
         }
         self.undone = self.undone.wrapping_add(1);
@@ -70,7 +77,7 @@ impl Tally {
         let has_turned = quota.per.window(at_secs) != quota.per.window(now_secs);
         let is_there = match then {
             Used::Quota(_, then) => has_turned || then.entry == spent.entry,
-            Used::Rate(_) => false,
+            Used::Rate(_) | Used::Lease { .. } => false,
         };
         let amount = if is_there { reserved.of(quota.unit) } else { 0 };
         let used = match quota.unit {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::limits::Origin;
 use crate::limits::gcra::Rate;
+use crate::limits::quota::QuotaScope;
 use crate::limits::{CHILD_ID_BYTES, ChildId, FamilyId};
 use crate::record::{Record as _, Writer};
 
@@ -18,11 +19,16 @@ fn per_hour(requests: u32) -> Limit {
 }
 
 fn a_day(limit: u64) -> Limit {
-    Limit::Quota(Quota { unit: Unit::Requests, limit, per: Period::Day })
+    Limit::Quota(Quota { unit: Unit::Requests, limit, per: Period::Day, scope: QuotaScope::Proxy })
 }
 
 fn in_all(limit: u64) -> Limit {
-    Limit::Quota(Quota { unit: Unit::Requests, limit, per: Period::Total })
+    Limit::Quota(Quota {
+        unit: Unit::Requests,
+        limit,
+        per: Period::Total,
+        scope: QuotaScope::Proxy,
+    })
 }
 
 fn of_tier(limit: Limit) -> Charge {
@@ -293,8 +299,11 @@ fn debt_takes_room_until_it_is_paid() {
 fn a_tally_reads_what_it_wrote() {
     let mut tally = Tally::default();
     let quotas = Unit::ALL.into_iter().flat_map(|unit| Period::ALL.map(|per| (unit, per)));
-    let mut charges: Vec<Charge> =
-        quotas.map(|(unit, per)| of_tier(Limit::Quota(Quota { unit, limit: 9, per }))).collect();
+    let mut charges: Vec<Charge> = quotas
+        .map(|(unit, per)| {
+            of_tier(Limit::Quota(Quota { unit, limit: 9, per, scope: QuotaScope::Proxy }))
+        })
+        .collect();
     charges.push(charge(Origin::Only, Scope::Only, Limit::Rate(Rate::new(7, 1, 3).unwrap())));
     charges.push(charge(Origin::Tenant, Scope::Tenant, per_hour(3)));
     charges.push(of_child(5, per_hour(3)));
@@ -321,11 +330,11 @@ fn amounts(tokens: u64) -> Amounts {
 }
 
 fn tokens(limit: u64, per: Period) -> Limit {
-    Limit::Quota(Quota { unit: Unit::Tokens, limit, per })
+    Limit::Quota(Quota { unit: Unit::Tokens, limit, per, scope: QuotaScope::Proxy })
 }
 
 fn cost(limit: u64, per: Period) -> Limit {
-    Limit::Quota(Quota { unit: Unit::CostMicroUsd, limit, per })
+    Limit::Quota(Quota { unit: Unit::CostMicroUsd, limit, per, scope: QuotaScope::Proxy })
 }
 
 /// What a request reserved, and how much.
@@ -526,6 +535,6 @@ fn a_cell_has_a_largest_size() {
     cell.write(&mut Writer::over(&mut record));
     assert_eq!(
         record.len(),
-        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
+        7 * 8 + 8 + 4 + 1 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
     );
 }

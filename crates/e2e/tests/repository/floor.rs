@@ -6,7 +6,7 @@ use vkey::alerts::anomaly::{Observation, Sensitivity};
 use vkey::decision::{Decision, Mode};
 use vkey::limits::cell::{Cell, key_name, tenant_name};
 use vkey::limits::gcra::Rate;
-use vkey::limits::quota::{Period, Quota, Unit};
+use vkey::limits::quota::{Period, Quota, QuotaScope, Unit};
 use vkey::limits::{Amounts, Charge, Limit, Origin, Scope};
 use vkey::record::{Name, Record, encode};
 
@@ -64,7 +64,8 @@ fn it_is_called_back_as_often_as_the_gate() {
 /// A cell that has counted a request with a rate and a quota.
 fn counted(origin: Origin, scope: Scope, per: Period) -> Cell {
     let rate = Limit::Rate(Rate::new(1000, 1, 1000).unwrap());
-    let quota = Limit::Quota(Quota { unit: Unit::Requests, limit: 1000, per });
+    let quota =
+        Limit::Quota(Quota { unit: Unit::Requests, limit: 1000, per, scope: QuotaScope::Proxy });
     let charges = [rate, quota].map(|limit| Charge { origin, scope, limit });
     let mut cell = Cell::fresh();
     let counted = cell.count(
