@@ -163,6 +163,15 @@ impl DenyReason {
             && !matches!(self, Self::KeyMissing | Self::KeyRetired)
     }
 
+    /// Whether shadow mode only records it, and forwards the request.
+    pub fn is_recorded(self) -> bool {
+        match self.class() {
+            DenyClass::Forbidden | DenyClass::Limited => true,
+            DenyClass::Unavailable => self == Self::LedgerLost,
+            DenyClass::Unauthenticated | DenyClass::BadRequest | DenyClass::Upstream => false,
+        }
+    }
+
     /// The reason with that code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
@@ -198,11 +207,7 @@ impl Decision {
     /// only logged, unless the key itself turned out to be invalid.
     pub fn limited(reason: DenyReason, mode: Mode) -> Self {
         match mode {
-            Mode::Shadow
-                if reason.class() == DenyClass::Limited || reason == DenyReason::LedgerLost =>
-            {
-                Self::Shadow(reason)
-            }
+            Mode::Shadow if reason.is_recorded() => Self::Shadow(reason),
             Mode::Enforce | Mode::Shadow => Self::Deny(reason),
         }
     }

@@ -7,6 +7,7 @@
 mod delivery;
 mod forward;
 mod header;
+mod ledger;
 mod llm;
 mod mcp;
 mod public;
@@ -27,6 +28,8 @@ use crate::key::keyring::{InvalidSecret, Keyring, Secret};
 use crate::key::token::Kid;
 use crate::upstream_tls::{Policy, Skip};
 pub use delivery::{Cause, Hindrance, request_hindrances, upstream_hindrances};
+use ledger::LedgerConfig;
+pub use ledger::LedgerService;
 pub use llm::{BodySettings, Formats, LlmRoute, LlmRules, LlmSettings};
 pub use mcp::{McpServer, McpSettings};
 pub use read::DEFAULT_CLOCK_SKEW_SECS;
@@ -56,6 +59,7 @@ pub struct Config {
     settings: Settings,
     rings: Vec<RingConfig>,
     credentials: Vec<CredentialConfig>,
+    ledger: Option<LedgerConfig>,
     clock_skew_secs: u64,
     digest: String,
 }
@@ -99,6 +103,8 @@ pub struct Plan {
     pub unready: Vec<NotReady>,
     /// The provider credentials that the listener's gate attaches, by the host that the client names.
     pub credentials: Vec<UpstreamCredential>,
+    /// The ledger of the budgets that proxies share.
+    pub ledger: Option<LedgerService>,
     /// The rings whose secret is in a filter state: the name of each, and the key of the state.
     pub filter_states: Vec<(String, String)>,
     /// The id of the configuration in audit lines: the first digits of its SHA-256, and, if its revocations
@@ -258,7 +264,9 @@ impl Config {
         }
         let state =
             |ring: &RingConfig| Some((ring.name().to_owned(), ring.filter_state()?.to_owned()));
+        let ledger = self.ledger.map(|ledger| ledger.compile(&environment)).transpose()?;
         Ok(Plan {
+            ledger,
             filter_states: self.rings.iter().filter_map(state).collect(),
             id: plan_id(&self.digest, self.settings.revoked.version).into(),
             keyring: Keyring::new(rings, self.clock_skew_secs),
@@ -317,8 +325,10 @@ impl Config {
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let secrets = self.rings.iter().flat_map(RingConfig::variables);
         let audit = self.audit().secret.iter().map(Variable::name);
+        let ledger = self.ledger.iter().flat_map(LedgerConfig::variables);
         secrets
             .chain(audit)
+            .chain(ledger)
             .chain(self.credentials.iter().flat_map(|credential| credential.value.variables()))
     }
 
@@ -326,10 +336,12 @@ impl Config {
         settings: Settings,
         rings: Vec<RingConfig>,
         credentials: Vec<CredentialConfig>,
+        ledger: Option<LedgerConfig>,
         clock_skew_secs: u64,
         text: &[u8],
     ) -> Self {
-        Self { settings, rings, credentials, clock_skew_secs, digest: sha256_hex(text) }
+        let digest = sha256_hex(text);
+        Self { settings, rings, credentials, ledger, clock_skew_secs, digest }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::upstream_tls::PolicyRule;
 
 use super::forward::{Forward, named_credentials};
 use super::header::{header_name, token};
+use super::ledger::LedgerConfig;
 use super::llm::{BodySettings, LlmSettings};
 use super::mcp::McpSettings;
 use super::public::public;
@@ -48,7 +49,7 @@ const DEFAULT_KEY_SOURCES: [(&str, Option<&str>); 4] = [
     ("x-goog-api-key", None),
 ];
 
-const MEMBERS: [&str; 26] = [
+const MEMBERS: [&str; 27] = [
     "audience",
     "keyring",
     "clock_skew",
@@ -60,6 +61,7 @@ const MEMBERS: [&str; 26] = [
     "revoked",
     "forward",
     "limits",
+    "ledger",
     "client",
     "auth_failures",
     "anomaly",
@@ -79,6 +81,9 @@ const MEMBERS: [&str; 26] = [
 
 const FOREIGN_BESIDE_OWN: &str = "a client's own credential would meet the provider credential that this \
     configuration gives to requests; set it to drop, or remove forward.credentials";
+
+const NO_LEDGER: &str = "a quota has \"scope\": \"cluster\", so the ledger must be named: {\"cluster\": \
+    \"vkey_ledger\"} is the cluster of the proxy that leads to it";
 
 /// The longest time that a request waits for its connection to the upstream, unless configured.
 const DEFAULT_DEADLINE_SECS: u64 = 10;
@@ -127,7 +132,11 @@ pub(super) fn config(root: &Node<'_>, text: &[u8]) -> Result<Config, Invalid> {
         return Err(node.unusable(FOREIGN_BESIDE_OWN));
     }
     let clock_skew_secs = clock_skew_secs.unwrap_or(DEFAULT_CLOCK_SKEW_SECS);
-    Ok(Config::new(settings, rings, credentials, clock_skew_secs, text))
+    let ledger = members.read("ledger", LedgerConfig::read)?;
+    if ledger.is_none() && settings.has_shared_quotas() {
+        return Err(Invalid::unusable("ledger", NO_LEDGER));
+    }
+    Ok(Config::new(settings, rings, credentials, ledger, clock_skew_secs, text))
 }
 
 fn settings(members: &Members<'_>, forward: Forward) -> Result<Settings, Invalid> {

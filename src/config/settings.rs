@@ -185,6 +185,12 @@ impl Settings {
         self.tiers.contains_key(name) || name == crate::key::claims::DEFAULT_TIER
     }
 
+    /// Whether proxies share a quota of a tier or a tenant.
+    pub fn has_shared_quotas(&self) -> bool {
+        let tiers = self.tiers.values().map(|tier| &tier.limits);
+        tiers.chain(self.tenants.values().map(|tenant| &tenant.limits)).any(Limits::is_shared)
+    }
+
     /// Whether an escaped slash in a path is part of its segment for the keys of a tier.
     pub fn keeps_escaped_slashes(&self, tier: &str) -> bool {
         self.tiers.get(tier).is_some_and(|tier| tier.keeps_escaped_slashes)

@@ -45,6 +45,8 @@ pub struct Asked {
     pub key: Rc<KnownKey>,
     /// Its headers, once they are kept. They are not for logs.
     headers: Headers,
+    /// The id of its context, once it is held.
+    pub context: u32,
 }
 
 /// What a body says, once all of it was read.
@@ -61,7 +63,12 @@ pub struct ReadBody {
 impl Asked {
     /// A request of a key.
     pub fn new(seen: Box<Seen>, key: Rc<KnownKey>) -> Self {
-        Self { seen, key, headers: Headers::default() }
+        Self { seen, key, headers: Headers::default(), context: 0 }
+    }
+
+    /// Keeps the headers that were judged.
+    pub fn keep(&mut self, headers: Headers) {
+        self.headers = headers;
     }
 
     /// What is known of the request if its headers are these now. A filter before this one may have changed them.
@@ -87,7 +94,12 @@ impl Held {
 
     /// Keeps the headers that were judged.
     pub fn keep(&mut self, headers: Headers) {
-        self.asked.headers = headers;
+        self.asked.keep(headers);
+    }
+
+    /// Remembers the context of the request.
+    pub fn set_context(&mut self, context: u32) {
+        self.asked.context = context;
     }
 
     /// Watches whether the host shows the body. `shown_bytes`: the size of the request, as the host shows it now.

@@ -5,12 +5,14 @@
 //! ```text
 //! Unseen ─► Seen ─► Decided ─────────────────────────────► Done
 //!           Seen ─► Held ─► Decided
+//!           Seen ─► Waiting ─► Decided
 //!                   Decided ─► Forwarded ─► Responded ───► Done
 //!                              Forwarded ─► Metered ─────► Done
 //!                              Forwarded ─► Filtered ────► Done
 //! ```
 //!
-//! [`Seen`] lives within one callback, unless the request is [`Held`] until its body has been read. A request that is refused after it was forwarded becomes [`Decided`]
+//! [`Seen`] lives within one callback, unless the request is [`Held`] until its body has been read, or [`Waiting`] for
+//! a lease. A request that is refused after it was forwarded becomes [`Decided`]
 //! again, which consumes its reservations: they cannot be given back twice. Callbacks may come out of order or
 //! not at all, so every callback has an answer in every phase: see [`crate::gate`].
 
@@ -24,6 +26,7 @@ mod held;
 mod metering;
 mod seen;
 mod step;
+mod waiting;
 
 pub use content::Content;
 pub use decided::{Decided, Outcome, Usage};
@@ -35,6 +38,7 @@ pub use held::{Asked, BodyReader, Held, ReadBody};
 pub use metering::{Metering, Used};
 pub use seen::{Earlier, Evaluation, Keyless, Request, Seen};
 pub use step::Step;
+pub use waiting::Waiting;
 
 /// The phase of a request.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ pub enum Exchange {
     Unseen,
     /// The headers of the request are held until its body has been read.
     Held(Box<Held>),
+    /// The request waits for the first lease of a budget.
+    Waiting(Box<Waiting>),
     /// The request was refused, or the module has answered it.
     Decided(Decided),
     /// The request is on its way to the upstream; what to do with the response.
@@ -71,7 +77,7 @@ impl Exchange {
             | Self::Responded(request)
             | Self::Metered(request, _)
             | Self::Filtered(request, _) => Some(request),
-            Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
+            Self::Unseen | Self::Held(_) | Self::Waiting(_) | Self::Decided(_) | Self::Done => None,
         }
     }
 
@@ -82,7 +88,7 @@ impl Exchange {
             | Self::Responded(request)
             | Self::Metered(request, _)
             | Self::Filtered(request, _) => Some(request),
-            Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done => None,
+            Self::Unseen | Self::Held(_) | Self::Waiting(_) | Self::Decided(_) | Self::Done => None,
         }
     }
 
@@ -94,7 +100,7 @@ impl Exchange {
             | Self::Responded(request)
             | Self::Metered(request, _)
             | Self::Filtered(request, _) => Some(request.decided()),
-            Self::Unseen | Self::Held(_) | Self::Done => None,
+            Self::Unseen | Self::Held(_) | Self::Waiting(_) | Self::Done => None,
         }
     }
 
@@ -113,7 +119,7 @@ impl Exchange {
             | Self::Filtered(request, _) => {
                 request.set_recorded();
             }
-            Self::Unseen | Self::Held(_) | Self::Done => {}
+            Self::Unseen | Self::Held(_) | Self::Waiting(_) | Self::Done => {}
         }
     }
 
@@ -124,7 +130,11 @@ impl Exchange {
             | Self::Responded(request)
             | Self::Metered(request, _)
             | Self::Filtered(request, _) => Self::Decided(refuse(request)),
-            other @ (Self::Unseen | Self::Held(_) | Self::Decided(_) | Self::Done) => other,
+            other @ (Self::Unseen
+            | Self::Held(_)
+            | Self::Waiting(_)
+            | Self::Decided(_)
+            | Self::Done) => other,
         };
     }
 
@@ -133,6 +143,7 @@ impl Exchange {
     pub fn receive_body(&mut self, bytes: u64) {
         match self {
             Self::Held(held) => held.receive(bytes),
+            Self::Waiting(waiting) => waiting.asked.seen.hold_body(bytes),
             Self::Decided(decided) => decided.hold_body(bytes),
             Self::Forwarded(request, _)
             | Self::Responded(request)

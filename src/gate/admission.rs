@@ -49,12 +49,15 @@ pub struct Admitted {
     pub miscounted: Option<NotCounted>,
     /// What it reserved.
     pub reservations: Reservations,
+    /// A lease of a budget is low.
+    pub is_low: bool,
 }
 
 /// The count of a request in one cell, and what is left of its limits.
 struct Entry {
     counted: CountedRequest,
     left: Vec<Allowance>,
+    is_low: bool,
 }
 
 impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
@@ -98,13 +101,30 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
     /// Counts a request. A request that cannot be counted is refused for that reason, whatever was decided before.
     pub fn admit(&self, decision: Decision) -> Admitted {
+        let admitted = self.count_or_wait(decision, false);
+        admitted.unwrap_or_else(|| Admitted::uncounted(Decision::Deny(DenyReason::NotReady)))
+    }
+
+    /// As [`Admission::admit`]; `None` if the request lacks nothing but the first lease of a budget. Then it is not counted.
+    pub fn admit_or_wait(&self, decision: Decision) -> Option<Admitted> {
+        let may_wait = decision == Decision::Allow && !self.is_free && self.key.has_budgets();
+        self.count_or_wait(decision, may_wait)
+    }
+
+    fn count_or_wait(&self, decision: Decision, may_wait: bool) -> Option<Admitted> {
         if !self.store.is_available() {
-            return Admitted::uncounted(decision.without_counts(self.is_limited()));
+            return Some(Admitted::uncounted(decision.without_counts(self.is_limited())));
         }
         let tenant = self.key.tenant_cell_name();
         let look = tenant.and_then(|tenant| self.look_at_tenant(tenant, decision));
-        match self.count_key(decision, self.barred_by(look.as_ref())) {
-            Ok((of_key, anomaly)) => {
+        if may_wait && look.as_ref().is_some_and(|look| self.waits_for_tenant(look)) {
+            return None;
+        }
+        let barred = self.barred_by(look.as_ref());
+        let may_wait = may_wait && barred.is_none();
+        Some(match self.count_key(decision, barred, may_wait) {
+            Ok((None, _)) => return None,
+            Ok((Some(of_key), anomaly)) => {
                 let admitted = match tenant {
                     Some(tenant) => self.admit_to_tenant(tenant, look, of_key),
                     None => Admitted::by_key(of_key, self.amounts),
@@ -112,7 +132,14 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
                 Admitted { anomaly, ..admitted }
             }
             Err(not_counted) => Admitted::uncounted(Decision::Deny(not_counted.into())),
-        }
+        })
+    }
+
+    /// Whether a request lacks nothing of the limits of its tenant but the first lease of a budget.
+    fn waits_for_tenant(&self, look: &Snapshot<'_, Cell>) -> bool {
+        let fresh = Cell::default();
+        let tally = look.content().unwrap_or(&fresh).tally();
+        tally.may_wait(self.key.tenant_charges(), &self.amounts, self.now_ns)
     }
 
     /// Counts in the tenant's cell a request that its key has counted. If the tenant decides otherwise, the key counts
@@ -123,12 +150,13 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         look: Option<Snapshot<'n, Cell>>,
         of_key: Entry,
     ) -> Admitted {
-        let Entry { counted: CountedRequest { decision, exceeded, reservation }, mut left } =
-            of_key;
+        let Entry { counted, mut left, is_low: is_low_of_key } = of_key;
+        let CountedRequest { decision, exceeded, reservation } = counted;
         let mut admitted = match self.count_tenant(tenant, look, decision) {
-            Ok(Entry { counted, left }) => Admitted {
+            Ok(Entry { counted, left, is_low }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),
                 allowances: left,
+                is_low: is_low || is_low_of_key,
                 reservations: Reservations {
                     decision: counted.decision,
                     key: None,
@@ -236,17 +264,22 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         &self,
         decision: Decision,
         barred: Option<Exceeded>,
-    ) -> Result<(Entry, Option<Anomaly>), NotCounted> {
+        may_wait: bool,
+    ) -> Result<(Option<Entry>, Option<Anomaly>), NotCounted> {
+        let charges = self.key.charges();
         self.store.update(self.key.cell_name(), |cell: &mut Cell| {
+            if may_wait && cell.tally().may_wait(charges, &self.amounts, self.now_ns) {
+                return (None, None);
+            }
             cell.set_tier(self.key.tier());
-            let entry = self.count(cell, self.key.charges(), decision, barred);
+            let entry = self.count(cell, charges, decision, barred);
             let seen = Observation {
                 source: self.source,
                 refused: !entry.counted.decision.forwards(),
                 now_secs: secs(self.now_ns),
             };
             let anomaly = self.sensitivity.and_then(|sensitivity| cell.observe(&seen, sensitivity));
-            (entry, anomaly)
+            (Some(entry), anomaly)
         })
     }
 
@@ -272,7 +305,8 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         let (now_ns, mode) = (self.now_ns, self.mode);
         let counted = cell.count(decision, charged, &self.amounts, barred, now_ns, mode);
         let left = self.left(cell, charges, counted.decision);
-        Entry { counted, left }
+        let is_low = self.key.has_budgets() && cell.tally().is_low(charges, now_ns);
+        Entry { counted, left, is_low }
     }
 
     /// What is left of the limits of a cell, if the response to a request with this decision shows it.
@@ -299,10 +333,11 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
 impl Admitted {
     /// A request that only its key has counted.
-    fn by_key(Entry { counted, left }: Entry, amounts: Amounts) -> Self {
+    fn by_key(Entry { counted, left, is_low }: Entry, amounts: Amounts) -> Self {
         let CountedRequest { decision, exceeded, reservation } = counted;
         let reservations = Reservations { decision, key: reservation, tenant: None, amounts };
-        Self { exceeded, allowances: left, reservations, ..Self::uncounted(decision) }
+        let uncounted = Self::uncounted(decision);
+        Self { exceeded, allowances: left, reservations, is_low, ..uncounted }
     }
 
     fn uncounted(decision: Decision) -> Self {
@@ -318,6 +353,7 @@ impl Admitted {
                 tenant: None,
                 amounts: Amounts::default(),
             },
+            is_low: false,
         }
     }
 }

@@ -85,6 +85,11 @@ impl Gate {
         match ended {
             Exchange::Unseen => self.end_unseen(host),
             Exchange::Held(held) => self.end_unread(host, *held),
+            Exchange::Waiting(waiting) => {
+                let reason = DenyReason::LeaseSpent;
+                let decided = self.count_held(host, waiting.asked, reason);
+                self.end(host, &decided, &|| None);
+            }
             // What was refused before it had an upstream has none.
             Exchange::Decided(decided) => {
                 let upstream = || decided.verdict().and_then(|_| upstream_address(host));

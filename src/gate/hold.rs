@@ -4,8 +4,9 @@ use crate::decision::DenyReason;
 use crate::exchange::{Asked, Exchange, Held};
 use crate::host::{Action, Body, Host, HostError, Level, Property, number_property};
 
-use super::holding::{MAX_LOOKS, MAX_PART_BYTES, NOT_SHOWN, Unread};
+use super::holding::{LOOK_NS, MAX_LOOKS, MAX_PART_BYTES, NOT_SHOWN, TICK_MILLIS, Unread};
 use super::look::Look;
+use super::request::Next;
 use super::{Gate, Opening};
 
 impl Gate {
@@ -17,10 +18,11 @@ impl Gate {
         mut held: Box<Held>,
         opening: Opening,
     ) -> Action {
+        held.set_context(opening.context);
         if opening.is_whole {
             return self.finish_held(host, exchange, *held);
         }
-        self.holding.watch(&self.view(host), &mut held, opening.context);
+        self.holding.watch(&self.view(host), &self.ticker, &mut held, opening.context);
         *exchange = Exchange::Held(held);
         Action::Pause
     }
@@ -63,8 +65,14 @@ impl Gate {
     fn finish_held(&self, host: &impl Host, exchange: &mut Exchange, held: Held) -> Action {
         match held.finish() {
             (asked, Ok(body)) => {
-                let next = self.look(host, Look::Body(asked, &body));
-                self.act(host, exchange, next, Opening::default())
+                let opening = Opening { context: asked.context, is_whole: true };
+                match self.look(host, Look::Body(asked, &body)) {
+                    Next::Wait(mut waiting) => {
+                        waiting.body = Some(body);
+                        self.wait(host, exchange, waiting, opening.context)
+                    }
+                    next => self.act(host, exchange, next, opening),
+                }
             }
             (asked, Err(unreadable)) => {
                 self.act_unread(host, exchange, asked, Unread::Unreadable(unreadable, None))
@@ -74,7 +82,7 @@ impl Gate {
 
     /// Decides on a request whose body is not read to its end.
     #[cold]
-    fn act_unread(
+    pub(super) fn act_unread(
         &self,
         host: &impl Host,
         exchange: &mut Exchange,
@@ -88,10 +96,18 @@ impl Gate {
     /// Looks at all requests that are watched. `act` calls [`Gate::on_tick`] for the request of a context; `root` is the
     /// context of this gate.
     pub fn tick(&self, host: &impl Host, root: u32, act: impl Fn(u32) -> Action) {
+        let now_ns = host.now_ns().unwrap_or(0);
         let stays = |context| host.enter(context).is_ok() && act(context) == Action::Pause;
-        if self.holding.retain(stays) {
-            // If the period cannot be changed, the tick continues.
-            _ = host.enter(root).and_then(|()| host.set_tick_period(0));
+        // Budgets may need the tick more often.
+        let is_due = self.ticker.millis() >= TICK_MILLIS
+            || now_ns.saturating_sub(self.looked_ns.get()) >= LOOK_NS;
+        if is_due {
+            self.looked_ns.set(now_ns);
+        }
+        let holds = if is_due { !self.holding.retain(stays) } else { self.holding.watches() };
+        let millis = self.tick_budgets(host, root, &act);
+        if host.enter(root).is_ok() {
+            self.ticker.set(host, if holds && millis == 0 { TICK_MILLIS } else { millis });
         }
     }
 
@@ -110,6 +126,7 @@ impl Gate {
                     self.resume(host, exchange);
                 }
             }
+            Exchange::Waiting(waiting) => return self.look_at_waiting(host, exchange, waiting),
             other => *exchange = other,
         }
         Action::Continue
@@ -117,7 +134,7 @@ impl Gate {
 
     /// Lets go on a request outside its own callbacks.
     #[cold]
-    fn resume(&self, host: &impl Host, exchange: &mut Exchange) {
+    pub(super) fn resume(&self, host: &impl Host, exchange: &mut Exchange) {
         if let Err(HostError(status)) = host.resume_request() {
             let text = format!("vkey: a request could not be resumed: host status {status}");
             host.log(Level::Error, &text);

@@ -22,11 +22,16 @@ use crate::engine::NOT_ON_NGINX;
 use crate::exchange::Held;
 use crate::host::{Host, Level, Property, number_property};
 
+use super::ticker::Ticker;
+
 /// How much of a body is read by one host call, in bytes. The module never has a body as a whole.
 pub(super) const MAX_PART_BYTES: usize = 64 << 10;
 
 /// How often a request that is watched is looked at, in milliseconds.
-const TICK_MILLIS: u32 = 100;
+pub(super) const TICK_MILLIS: u32 = 100;
+
+/// The shortest time between two looks, in nanoseconds: a tick may come early.
+pub(super) const LOOK_NS: u64 = 90_000_000;
 
 /// How often a request must be found with a part of its body that the host has not called back about: for 2 s. A worker
 /// that is busy looks less often, and is then slow to call back too.
@@ -120,18 +125,22 @@ impl Holding {
     }
 
     /// Watches a request, unless the host has proven itself. A host that shows no sizes or has no tick proves nothing.
-    pub(super) fn watch(&self, host: &impl Host, held: &mut Held, context: u32) {
+    pub(super) fn watch(&self, host: &impl Host, ticker: &Ticker, held: &mut Held, context: u32) {
         if self.proof.get() == Proof::Shown {
             return;
         }
         if let Some(bytes) = number_property(host, Property::RequestTotalSize)
             && let Ok(mut watched) = self.watched.try_borrow_mut()
-            // Setting the period again would put the next tick off.
-            && (!watched.is_empty() || host.set_tick_period(TICK_MILLIS).is_ok())
+            && ticker.hasten(host, TICK_MILLIS).is_ok()
         {
             held.watch(bytes);
             watched.push(context);
         }
+    }
+
+    /// Whether requests are watched.
+    pub(super) fn watches(&self) -> bool {
+        self.watched.try_borrow().is_ok_and(|watched| !watched.is_empty())
     }
 
     /// Records that the host has called back about the body of a held request.

@@ -22,6 +22,8 @@ pub(super) enum Look<'a> {
     Body(Asked, &'a ReadBody),
     /// The headers again, after the first look, and why the body is not read.
     Unread(Asked, Unread),
+    /// The request again, which has waited for a lease, and whether it may wait longer.
+    Again { asked: Asked, body: Option<&'a ReadBody>, may_wait: bool },
 }
 
 const CLAIMED_ADDRESS: &str = "vkey: the proxy takes the client's address from x-forwarded-for, which \
@@ -35,12 +37,22 @@ fn said_by_headers(engine: &Engine, head: &RequestHead<'_>) -> Option<ReadBody> 
 }
 
 impl<'a> Look<'a> {
+    /// Whether the request may wait for a lease.
+    fn may_wait(&self) -> bool {
+        match self {
+            Self::Headers | Self::Body(..) => true,
+            Self::Unread(..) => false,
+            Self::Again { may_wait, .. } => *may_wait,
+        }
+    }
+
     /// What the first look has seen, the body, and why the body is not read.
     fn parts(self) -> (Option<Asked>, Option<&'a ReadBody>, Option<Unread>) {
         match self {
             Self::Headers => (None, None, None),
             Self::Body(asked, body) => (Some(asked), Some(body), None),
             Self::Unread(asked, unread) => (Some(asked), None, Some(unread)),
+            Self::Again { asked, body, .. } => (Some(asked), body, None),
         }
     }
 }
@@ -79,14 +91,15 @@ impl Gate {
         let is_own = |text: &[u8]| engine.is_own(text);
         let head = RequestHead::read(&headers, key_sources);
         let head = head.without_foreign(*foreign_credentials, key_sources, is_own);
+        let deadline_ns = self.budgets.deadline_ns().filter(|_| look.may_wait());
         let (asked, body, unread) = look.parts();
-        let is_first = asked.is_none();
         let earlier = asked.map(|asked| asked.look_again(&headers));
         // The other end of a connection stays the same.
         let known_peer = earlier.as_ref().map(|earlier| earlier.seen.peer());
         let peer = || known_peer.unwrap_or_else(|| self.peer(host));
         let writes_line = !self.prints_records(host) || self.lacks_filter_state.get();
-        let said = is_first.then(|| said_by_headers(engine, &head)).flatten();
+        let is_unread = body.is_none() && unread.is_none();
+        let said = is_unread.then(|| said_by_headers(engine, &head)).flatten();
         let body = body.or(said.as_ref());
         let content = body.map(|body| &body.content);
         let request = Request { head: &head, peer: &peer, writes_line, now_ns, body: content };
@@ -102,6 +115,9 @@ impl Gate {
             head: &head,
             body,
             unread,
+            budgets: &self.budgets,
+            ticker: &self.ticker,
+            wait_until_ns: deadline_ns.map(|deadline_ns| now_ns.saturating_add(deadline_ns)),
             now_ns,
         };
         self.show_counts_since(host, Some(now_ns));
@@ -117,8 +133,10 @@ impl Gate {
         };
         self.metrics.count_retries(host, gate.store.retries());
         self.resets.report(host, &gate.store);
-        if let Next::Hold(held) = &mut next {
-            held.keep(headers);
+        match &mut next {
+            Next::Hold(held) => held.keep(headers),
+            Next::Wait(waiting) => waiting.asked.keep(headers),
+            Next::Forward(..) | Next::Reply(..) => {}
         }
         next
     }

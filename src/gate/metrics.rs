@@ -75,11 +75,10 @@ impl Metrics {
         };
         let mut totals = Totals { allowed: count(Decision::Allow)?, ..Totals::default() };
         for (class, denied) in DenyClass::ALL.into_iter().zip(&mut totals.denied) {
-            let is_recorded = matches!(class, DenyClass::Forbidden | DenyClass::Limited);
             for reason in DenyReason::ALL.iter().filter(|reason| reason.class() == class) {
                 *denied = denied.saturating_add(count(Decision::Deny(*reason))?);
                 // Shadow mode records these, and forwards the request.
-                if is_recorded {
+                if reason.is_recorded() {
                     let shadowed = count(Decision::Shadow(*reason))?;
                     totals.allowed = totals.allowed.saturating_add(shadowed);
                 }
@@ -114,6 +113,15 @@ impl Metrics {
     #[cold]
     pub(super) fn count_blocked_list(&self, host: &impl Host) {
         self.add(host, Series::BlockedLists, 1);
+    }
+
+    /// Counts a call to the ledger, and shows whether it responds.
+    pub(super) fn count_ledger_call(&self, host: &impl Host, is_ok: bool) {
+        self.add(host, Series::LedgerCalls(is_ok), 1);
+        if let Some(number) = self.number(host, Series::LedgerUp) {
+            // A host that lost its metric cannot show it.
+            _ = host.record_metric(number, u64::from(is_ok));
+        }
     }
 
     /// Counts a source from which too many failed authentications came.
@@ -399,8 +407,7 @@ mod tests {
         let workers = [0, 1].map(|_| (MemoryHost::new(store.clone()), metrics()));
         for (host, metrics) in &workers {
             let decisions = DenyReason::ALL.iter().flat_map(|reason| {
-                let shadowed = matches!(reason.class(), DenyClass::Forbidden | DenyClass::Limited);
-                let shadow = shadowed.then_some(Decision::Shadow(*reason));
+                let shadow = reason.is_recorded().then_some(Decision::Shadow(*reason));
                 [Decision::Allow, Decision::Deny(*reason)].into_iter().chain(shadow)
             });
             for decision in decisions {
@@ -410,7 +417,7 @@ mod tests {
         }
         let of = |class| DenyReason::ALL.iter().filter(|reason| reason.class() == class).count();
         let denied = DenyClass::ALL.map(|class| 2 * of(class) as u64);
-        let shadowed = of(DenyClass::Forbidden) + of(DenyClass::Limited);
+        let shadowed = of(DenyClass::Forbidden) + of(DenyClass::Limited) + 1;
         let allowed = 2 * (DenyReason::ALL.len() + shadowed) as u64;
         for (host, metrics) in &workers {
             assert_eq!(metrics.totals(host, "acme"), Some(Totals { allowed, denied }));

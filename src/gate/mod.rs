@@ -2,6 +2,7 @@
 
 mod admission;
 mod body;
+mod budgets;
 mod cluster;
 mod ending;
 mod followed;
@@ -22,6 +23,7 @@ mod secrets;
 mod sessions;
 mod splice;
 mod start;
+mod ticker;
 mod trail;
 mod upstream;
 mod usage;
@@ -44,6 +46,7 @@ use crate::host::{
 use crate::reply::{RATE_LIMIT, REQUEST_ID, Reply, reply};
 use crate::upstream_tls::Policy;
 
+use self::budgets::Budgets;
 use self::ending::Common;
 use self::followed::Followed;
 use self::holding::Holding;
@@ -56,6 +59,7 @@ use self::response::Withheld;
 use self::revocations::Revocations;
 use self::secrets::Secrets;
 use self::start::Start;
+use self::ticker::Ticker;
 use self::trail::Trail;
 use self::upstream::verdicts::Upstreams;
 
@@ -90,6 +94,10 @@ pub struct Gate {
     /// The chain of the records, if there is an audit secret.
     trail: Option<Trail>,
     holding: Holding,
+    budgets: Budgets,
+    ticker: Ticker,
+    /// When held requests were looked at, Unix nanoseconds.
+    looked_ns: Cell<u64>,
     /// The longest request body that is held, in bytes.
     max_body_bytes: u64,
     /// A rate-limit filter behind the seal enforces limits of the whole cluster.
@@ -109,7 +117,7 @@ pub struct Opening {
 
 impl Gate {
     /// A gate for a plan and a policy.
-    pub fn open(plan: Plan, policy: Policy) -> Self {
+    pub fn open(mut plan: Plan, policy: Policy) -> Self {
         let Settings { audit, body, dialect, limits, upstream_tls, .. } = &plan.settings;
         Self {
             audit: audit.clone(),
@@ -127,6 +135,9 @@ impl Gate {
             max_body_bytes: body.max_bytes,
             has_cluster_limits: limits.of_cluster,
             holding: Holding::default(),
+            budgets: Budgets::new(plan.ledger.take()),
+            ticker: Ticker::default(),
+            looked_ns: Cell::new(0),
             engine: Some(RefCell::new(Engine::new(plan))),
             common: OnceCell::new(),
             warned: Cell::new(false),
@@ -153,6 +164,9 @@ impl Gate {
             max_body_bytes: 0,
             has_cluster_limits: false,
             holding: Holding::default(),
+            budgets: Budgets::default(),
+            ticker: Ticker::default(),
+            looked_ns: Cell::new(0),
             common: OnceCell::new(),
             warned: Cell::new(false),
             trail: None,
@@ -210,6 +224,7 @@ impl Gate {
                 send(host, exchange, reply)
             }
             Next::Hold(held) => self.hold(host, exchange, held, opening),
+            Next::Wait(waiting) => self.wait(host, exchange, waiting, opening.context),
         }
     }
 
@@ -237,8 +252,10 @@ impl Gate {
 
     /// Removes from the trailers of a forwarded request what must not reach the upstream. Decides on a held one.
     pub fn on_request_trailers(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
-        if let Exchange::Held(_) = exchange {
-            return self.end_held(host, exchange);
+        match exchange {
+            Exchange::Held(_) => return self.end_held(host, exchange),
+            Exchange::Waiting(_) => return self.end_waiting(host, exchange),
+            _ => {}
         }
         let Some(request) = exchange.forwarded() else {
             return Action::Pause;
@@ -291,7 +308,10 @@ impl Gate {
                 *exchange = Exchange::Done;
                 return Action::Pause;
             }
-            other @ (Exchange::Unseen | Exchange::Held(_) | Exchange::Decided(_)) => {
+            other @ (Exchange::Unseen
+            | Exchange::Held(_)
+            | Exchange::Waiting(_)
+            | Exchange::Decided(_)) => {
                 *exchange = other;
                 return Action::Continue;
             }

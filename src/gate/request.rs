@@ -10,7 +10,7 @@ use crate::decision::{Decision, DenyClass, DenyReason};
 use crate::engine::{Engine, KnownKey, Reading, Reserve};
 use crate::exchange::{
     Asked, Decided, Edits, Evaluation, Forwarded, Handover, Held, Pending, ReadBody, Refund, Route,
-    Seen, Step,
+    Seen, Step, Waiting,
 };
 use crate::headers::RequestHead;
 use crate::host::{FilterState, Host, HostError, Level, NotCounted, RecordStore};
@@ -20,12 +20,14 @@ use crate::reply::{Refusal, Reply, reply};
 use crate::time::secs;
 use crate::upstream_tls::{Carried, UpstreamHost, Verdict};
 
+use super::budgets::Budgets;
 use super::holding::{Holding, Unread};
 use super::metrics::Metrics;
 use super::reserve::{Priced, Words, reserved_usage};
 use super::seal::seal;
 use super::sessions::ends_own_session;
 use super::start::Start;
+use super::ticker::Ticker;
 use super::upstream::verdicts::Upstreams;
 use super::{Admission, Admitted};
 
@@ -37,6 +39,8 @@ pub(super) enum Next {
     Reply(Decided, Reply),
     /// Its body must be read first.
     Hold(Box<Held>),
+    /// It waits for the first lease of a budget.
+    Wait(Box<Waiting>),
 }
 
 /// The decision before limits, with the route that the request is to take, or why it takes none.
@@ -68,6 +72,10 @@ pub(super) struct RequestGate<'a, H> {
     pub(super) body: Option<&'a ReadBody>,
     /// Why the body is not read, if that is known.
     pub(super) unread: Option<Unread>,
+    pub(super) budgets: &'a Budgets,
+    pub(super) ticker: &'a Ticker,
+    /// Until when it may wait for a lease, Unix nanoseconds; `None` if it may not.
+    pub(super) wait_until_ns: Option<u64>,
     pub(super) now_ns: u64,
 }
 
@@ -122,7 +130,20 @@ impl<H: Host> RequestGate<'_, H> {
         let Clearance { decision, route, verdict } = self.clear(decision, edits);
         let amounts = reserve.as_ref().map(Reserve::amounts).unwrap_or_default();
         let admission = self.admission(&seen, key, decision).with_amounts(amounts);
-        let admitted = admission.admit(decision);
+        let admitted = match self.wait_until_ns {
+            None => admission.admit(decision),
+            Some(until_ns) => match admission.admit_or_wait(decision) {
+                Some(admitted) => admitted,
+                None => {
+                    let asked = Asked::new(seen, Rc::clone(key));
+                    let waiting = Waiting { asked, body: None, amounts, until_ns };
+                    return Next::Wait(Box::new(waiting));
+                }
+            },
+        };
+        if key.has_budgets() {
+            self.budgets.watch(self.host, self.ticker, key, admitted.is_low);
+        }
         log_miscount(self.host, admitted.miscounted);
         let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
             .counted(admitted.exceeded, admitted.anomaly)

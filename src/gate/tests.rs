@@ -1,6 +1,7 @@
 //! Every order of callbacks, on a request with a good key and on one without.
 
 mod bodies;
+mod budgets;
 mod cluster;
 mod finality;
 mod recorded;

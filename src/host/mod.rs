@@ -251,6 +251,21 @@ pub trait Host: SharedData {
     /// [`HostError`] if the context no longer exists.
     fn enter(&self, context: u32) -> Result<(), HostError>;
 
+    /// Posts JSON to a service. Its response comes to the root context of this module: see
+    /// [`Gate::on_call_response`](crate::gate::Gate::on_call_response). Returns the number of the call.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if it was not sent: the host knows no such cluster, or makes no calls.
+    fn post(&self, _call: &ServiceCall<'_>) -> Result<u32, HostError> {
+        Err(HostError::UNIMPLEMENTED)
+    }
+
+    /// The status of the response to a call; `None` if no response came in time.
+    fn call_status(&self) -> Option<u16> {
+        None
+    }
+
     /// Sets the interval of the root context's tick callback, in milliseconds; 0 turns it off.
     ///
     /// # Errors
@@ -305,6 +320,23 @@ pub trait Host: SharedData {
     fn log(&self, level: Level, text: &str);
 }
 
+/// A call to a service: a `POST` of JSON.
+#[derive(Clone, Copy)]
+pub struct ServiceCall<'a> {
+    /// The cluster of the proxy.
+    pub cluster: &'a str,
+    /// The authority.
+    pub authority: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The value of the header `authorization`.
+    pub authorization: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+    /// How long the response may take, in milliseconds.
+    pub timeout_millis: u32,
+}
+
 /// What the host must do next with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -322,6 +354,8 @@ pub enum Body {
     Request = 0,
     /// The body of the response.
     Response = 1,
+    /// The body of the response to a call.
+    CallResponse = 4,
 }
 
 /// A kind of metric. The numbers are those of the ABI (proxy-wasm 0.2.1, `proxy_metric_type_t`).

@@ -17,7 +17,8 @@ use crate::host::Level;
 use crate::reply::Reply;
 
 use super::{
-    Body, FilterState, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError,
+    Body, FilterState, Host, HostError, MetricKind, Property, Rules, ServiceCall, SharedData,
+    WriteError,
 };
 
 /// The most headers that nginx provides, pseudo headers included.
@@ -209,6 +210,14 @@ impl<H: Host> Host for HostView<'_, H> {
 
     fn enter(&self, context: u32) -> Result<(), HostError> {
         self.host.enter(context)
+    }
+
+    fn post(&self, call: &ServiceCall<'_>) -> Result<u32, HostError> {
+        self.host.post(call)
+    }
+
+    fn call_status(&self) -> Option<u16> {
+        self.host.call_status()
     }
 
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {

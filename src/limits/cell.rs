@@ -70,6 +70,7 @@ impl Cell {
             match self.charge(charges, amounts, barred, now_ns) {
                 Ok(reservation) => counted.reservation = reservation,
                 Err(exceeded) => {
+                    self.tally.lack(charges, amounts, now_ns);
                     counted.decision = Decision::limited(exceeded.reason, mode);
                     counted.exceeded = Some(exceeded);
                 }
@@ -135,6 +136,11 @@ impl Cell {
     /// The use of the limits.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The use of the limits, whose leases can be changed.
+    pub(crate) fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     /// The tier of the key. `None` for a tenant's cell, a cell that was never written, and a tier

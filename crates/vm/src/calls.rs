@@ -356,6 +356,7 @@ fn link_actions(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             status(set_tick_period(&mut Guest(caller), millis))
         },
     )?;
+    linker.func_wrap(ENV, "proxy_http_call", http_call)?;
     linker.func_wrap(ENV, "proxy_send_local_response", send_local_response)?;
     Ok(())
 }
@@ -389,6 +390,24 @@ fn set_effective_context(guest: &mut Guest<'_>, context: u32) -> Done {
 
 fn set_tick_period(guest: &mut Guest<'_>, millis: u32) -> Done {
     Ok(guest.view()?.host.set_tick_period(millis)?)
+}
+
+/// This host has no clusters.
+#[expect(clippy::too_many_arguments, reason = "the ABI's")]
+fn http_call(
+    _caller: Caller<'_, State>,
+    _cluster: u32,
+    _cluster_len: u32,
+    _headers: u32,
+    _headers_len: u32,
+    _body: u32,
+    _body_len: u32,
+    _trailers: u32,
+    _trailers_len: u32,
+    _timeout_millis: u32,
+    _call: u32,
+) -> wasmtime::Result<u32> {
+    status(Err(HostError::BAD_ARGUMENT.into()))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the ABI's")]

@@ -54,11 +54,23 @@ extern "C" fn vkey_on_configure(root_id: u32, len: usize) -> bool {
 extern "C" fn vkey_on_tick(root_id: u32) {
     let root = find_root(root_id);
     if let Ok(root) = root.try_borrow() {
-        root.tick(|id| {
-            let stream = STREAMS.with_borrow(|streams| streams.get(&id).cloned());
-            let ticked = stream.and_then(|stream| Some(stream.try_borrow_mut().ok()?.on_tick()));
-            ticked.unwrap_or(host::Action::Continue)
-        });
+        root.tick(tick_stream);
+    }
+}
+
+/// Takes the response to a call. The host has its headers and its body until this returns.
+#[cfg(not(feature = "nginx"))]
+#[unsafe(no_mangle)]
+extern "C" fn vkey_on_http_call_response(
+    root_id: u32,
+    number: u32,
+    _headers: usize,
+    len: usize,
+    _trailers: usize,
+) {
+    let root = find_root(root_id);
+    if let Ok(root) = root.try_borrow() {
+        root.on_call_response(number, len, tick_stream);
     }
 }
 
@@ -134,6 +146,13 @@ fn create_stream(id: u32, root_id: u32) -> Rc<RefCell<Stream>> {
     let stream = Rc::new(RefCell::new(stream));
     STREAMS.with_borrow_mut(|streams| streams.insert(id, Rc::clone(&stream)));
     stream
+}
+
+/// Looks at a request outside its own callbacks.
+fn tick_stream(id: u32) -> host::Action {
+    let stream = STREAMS.with_borrow(|streams| streams.get(&id).cloned());
+    let ticked = stream.and_then(|stream| Some(stream.try_borrow_mut().ok()?.on_tick()));
+    ticked.unwrap_or(host::Action::Continue)
 }
 
 /// Calls a stream. One that the host did not announce is denied like any other under a root that is not configured.

@@ -118,6 +118,21 @@ impl Root {
     }
 }
 
+#[cfg(not(feature = "nginx"))]
+impl Root {
+    /// Takes the response to a call. `tick` is called for the requests that wait for it.
+    pub(crate) fn on_call_response(
+        &self,
+        number: u32,
+        len: usize,
+        tick: impl Fn(u32) -> host::Action,
+    ) {
+        if let Some(Plugin::Gate(gate)) = self.plugin.as_deref() {
+            gate.on_call_response(&ProxyHost, self.id, (number, len), tick);
+        }
+    }
+}
+
 fn policy() -> Policy {
     Policy::parse(POLICY).unwrap_or_else(|_| Policy::strictest())
 }

@@ -13,6 +13,8 @@ use std::ptr::{NonNull, null_mut};
 use proxy_wasm::types::{BufferType, MapType, StreamType};
 use vkey::headers::Headers;
 use vkey::host::Level;
+#[cfg(not(feature = "nginx"))]
+use vkey::host::ServiceCall;
 use vkey::host::{Body, Host, HostError, MetricKind, Property, SharedData, WriteError};
 use vkey::reply::Reply;
 
@@ -31,6 +33,9 @@ const ROOM_BEHIND: usize = if cfg!(feature = "nginx") { 2 * MAX_METHOD_BYTES } e
 const MAX_METHOD_BYTES: usize = 32 << 10;
 
 const METHOD: &[u8] = b":method";
+
+#[cfg(not(feature = "nginx"))]
+const STATUS: &[u8] = b":status";
 
 /// No gRPC status belongs to a reply: the host chooses.
 const NO_GRPC_STATUS: i32 = -1;
@@ -201,6 +206,43 @@ impl Host for ProxyHost {
     fn enter(&self, context: u32) -> Result<(), HostError> {
         // SAFETY: a number.
         done(unsafe { abi::proxy_set_effective_context(context) })
+    }
+
+    #[cfg(not(feature = "nginx"))]
+    fn post(&self, call: &ServiceCall<'_>) -> Result<u32, HostError> {
+        let mut headers = vec![
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", call.path),
+            (":authority", call.authority),
+            ("content-type", "application/json"),
+        ];
+        headers.extend(call.authorization.map(|value| ("authorization", value)));
+        let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let headers = Headers::serialise(headers);
+        let (no_trailers, mut number) = (Headers::serialise(std::iter::empty()), 0);
+        // SAFETY: the slices are valid for their lengths, and the host copies them; it writes one number to the place.
+        let status = unsafe {
+            abi::proxy_http_call(
+                call.cluster.as_ptr(),
+                call.cluster.len(),
+                headers.as_ptr(),
+                headers.len(),
+                call.body.as_ptr(),
+                call.body.len(),
+                no_trailers.as_ptr(),
+                no_trailers.len(),
+                call.timeout_millis,
+                &raw mut number,
+            )
+        };
+        done(status).map(|()| number)
+    }
+
+    #[cfg(not(feature = "nginx"))]
+    fn call_status(&self) -> Option<u16> {
+        let status = header(MapType::HttpCallResponseHeaders, STATUS).ok()?;
+        str::from_utf8(&status).ok()?.parse().ok()
     }
 
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {

@@ -22,6 +22,8 @@ pub(super) enum Series {
     BlockedLists,
     ContentionRetries,
     CostMicroUsd(Tenant),
+    LedgerCalls(bool),
+    LedgerUp,
     LimitHits(Exhausted, Tenant),
     McpCalls(MethodClass, &'static str, Tenant),
     NewestRevocationsVersion,
@@ -64,7 +66,9 @@ pub(super) struct Named<'a> {
 impl Series {
     pub(super) fn kind(self) -> MetricKind {
         match self {
-            Self::RevocationsVersion | Self::NewestRevocationsVersion => MetricKind::Gauge,
+            Self::LedgerUp | Self::RevocationsVersion | Self::NewestRevocationsVersion => {
+                MetricKind::Gauge
+            }
             _ => MetricKind::Counter,
         }
     }
@@ -88,6 +92,11 @@ impl fmt::Display for Named<'_> {
             Series::CostMicroUsd(of) => {
                 write!(f, "vkey_cost_microusd_total.tenant.{}", tenant(of))
             }
+            Series::LedgerCalls(is_ok) => {
+                let result = if is_ok { "ok" } else { "error" };
+                write!(f, "vkey_ledger_calls_total.result.{result}")
+            }
+            Series::LedgerUp => f.write_str("vkey_ledger_up"),
             Series::LimitHits(exhausted, of) => {
                 f.write_str("vkey_limit_hits_total.limit.")?;
                 match exhausted {

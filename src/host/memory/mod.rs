@@ -13,7 +13,8 @@ use crate::host::Level;
 use crate::reply::Reply;
 
 use super::{
-    Body, Host, HostError, MetricKind, Property, Rules, SharedData, WriteError, probe_name,
+    Body, Host, HostError, MetricKind, Property, Rules, ServiceCall, SharedData, WriteError,
+    probe_name,
 };
 
 pub use body::{Arrived, MemoryBody};
@@ -69,6 +70,14 @@ pub struct MemoryHost {
     pub failing_edits: Cell<Option<HostError>>,
     /// Whether filter states cannot be set.
     pub lacks_filter_state: Cell<bool>,
+    /// Whether calls to services are made.
+    pub makes_calls: Cell<bool>,
+    /// The bodies of these calls; the number of a call is its place, counted from 1.
+    pub calls: RefCell<Vec<String>>,
+    /// The status of the response to the last call, if one came.
+    pub call_status: Cell<Option<u16>>,
+    /// The body of that response.
+    pub call_response: MemoryBody,
     /// Whether another worker always writes the records of requests first.
     pub contended: Cell<bool>,
 }
@@ -102,6 +111,10 @@ impl MemoryHost {
             seal_variable: Cell::new(true),
             failing_edits: Cell::new(None),
             lacks_filter_state: Cell::new(false),
+            makes_calls: Cell::new(false),
+            calls: RefCell::default(),
+            call_status: Cell::new(None),
+            call_response: MemoryBody::default(),
             contended: Cell::new(false),
         }
     }
@@ -158,6 +171,7 @@ impl MemoryHost {
         match body {
             Body::Request => &self.request_body,
             Body::Response => &self.response_body,
+            Body::CallResponse => &self.call_response,
         }
     }
 
@@ -349,6 +363,19 @@ impl Host for MemoryHost {
 
     fn enter(&self, context: u32) -> Result<(), HostError> {
         if self.gone.borrow().contains(&context) { Err(HostError::NOT_FOUND) } else { Ok(()) }
+    }
+
+    fn post(&self, call: &ServiceCall<'_>) -> Result<u32, HostError> {
+        if !self.makes_calls.get() {
+            return Err(HostError::BAD_ARGUMENT);
+        }
+        let mut calls = self.calls.borrow_mut();
+        calls.push(String::from_utf8_lossy(call.body).into_owned());
+        Ok(u32::try_from(calls.len()).unwrap_or(u32::MAX))
+    }
+
+    fn call_status(&self) -> Option<u16> {
+        self.call_status.get()
     }
 
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {

@@ -117,6 +117,15 @@ impl Tally {
         self.lease_of(order.lease).is_some_and(|lease| lease.lose(order.number))
     }
 
+    /// Records that the ledger did not respond to the orders of these charges.
+    pub fn lose_pending(&mut self, charges: &[Charge]) {
+        for leased in &mut self.leases {
+            if shared(charges).any(|(charge, quota)| leased.is(charge.scope, quota)) {
+                leased.lease.lose(leased.lease.number);
+            }
+        }
+    }
+
     /// What is used of a lease with a request.
     pub(super) fn charge_lease(
         &self,

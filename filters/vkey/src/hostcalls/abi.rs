@@ -47,6 +47,19 @@ unsafe extern "C" {
         len: *mut usize,
         cas: *mut u32,
     ) -> u32;
+    #[cfg(not(feature = "nginx"))]
+    pub(super) fn proxy_http_call(
+        cluster: *const u8,
+        cluster_len: usize,
+        headers: *const u8,
+        headers_len: usize,
+        body: *const u8,
+        body_len: usize,
+        trailers: *const u8,
+        trailers_len: usize,
+        timeout_millis: u32,
+        call: *mut u32,
+    ) -> u32;
     pub(super) fn proxy_increment_metric(metric: u32, by: i64) -> u32;
     pub(super) fn proxy_log(level: u32, text: *const u8, text_len: usize) -> u32;
     pub(super) fn proxy_record_metric(metric: u32, value: u64) -> u32;

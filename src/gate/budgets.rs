@@ -1,0 +1,498 @@
+//! Budgets: quotas that all proxies share. This worker orders leases of them from the ledger, outside of requests.
+//!
+//! A request spends what its proxy holds, inside the loop that counts it. The tick of the root context orders more of what
+//! is low, and gives back what is not needed. Only a request that finds no lease at all orders one itself, and waits for it.
+
+use std::cell::{Cell as Counter, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::config::LedgerService;
+use crate::engine::KnownKey;
+use crate::exchange::{Exchange, Waiting};
+use crate::host::{Action, Body, Host, HostError, Level, RecordStore, ServiceCall};
+use crate::ledger::{AccountName, LEASES_PATH, MAX_ORDERS, Owner, Receipts, write_orders};
+use crate::limits::cell::Cell;
+use crate::limits::lease::Order;
+use crate::limits::tally::{Occasion, PlacedOrder};
+use crate::limits::{Amounts, Charge};
+use crate::record::Name;
+use crate::time::nanos;
+
+use super::Gate;
+use super::holding::Unread;
+use super::look::Look;
+use super::metrics::Metrics;
+use super::request::Next;
+use super::ticker::Ticker;
+
+/// How often a worker ticks while a request waits or a lease is low, in milliseconds.
+const FAST_MILLIS: u32 = 10;
+
+/// How often it ticks while it has leases, in milliseconds.
+const SLOW_MILLIS: u32 = 100;
+
+/// How often all leases are looked at, and the ledger is asked what is scarce, in nanoseconds.
+const ROUND_NS: u64 = 250_000_000;
+
+/// The most receipts and names that a response of the ledger may have, in bytes.
+const MAX_RESPONSE_BYTES: usize = 256 << 10;
+
+/// The ids that are set aside for one cell: more than it has shared quotas.
+const IDS: u64 = 256;
+
+const MILLIS_PER_SEC: u64 = 1000;
+
+/// The budgets of one root context.
+#[derive(Default)]
+pub(super) struct Budgets {
+    service: Option<LedgerService>,
+    /// The keys whose budgets this worker has charged.
+    watched: RefCell<Vec<Rc<KnownKey>>>,
+    /// The contexts of the requests that wait.
+    waiting: RefCell<Vec<u32>>,
+    /// The calls whose response has not come, by their number.
+    calls: RefCell<BTreeMap<u32, Vec<Sent>>>,
+    /// The accounts that are scarce, as the ledger said last.
+    scarce: RefCell<BTreeSet<String>>,
+    /// When all leases were looked at, Unix nanoseconds.
+    round_ns: Counter<u64>,
+    /// The next id of a lease; 0 before the first.
+    next_id: Counter<u64>,
+    /// A watched key has a lease that is low.
+    has_low: Counter<bool>,
+    /// The last call failed.
+    is_down: Counter<bool>,
+}
+
+/// An order that was sent, and the cell that it is of.
+struct Sent {
+    cell: Name,
+    account: String,
+    order: Order,
+}
+
+/// A cell with shared quotas.
+struct Place<'a> {
+    cell: &'a Name,
+    charges: &'a [Charge],
+    owner: Owner,
+}
+
+// === impl Budgets ===
+
+impl Budgets {
+    pub(super) fn new(service: Option<LedgerService>) -> Self {
+        Self { service, ..Self::default() }
+    }
+
+    /// How long a request waits, in nanoseconds; `None` if there is no ledger.
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
+        self.service.as_ref().map(|service| nanos(service.deadline_secs))
+    }
+
+    /// Watches the leases of a key that has charged them. `is_low`: one of them is low.
+    pub(super) fn watch(
+        &self,
+        host: &impl Host,
+        ticker: &Ticker,
+        key: &Rc<KnownKey>,
+        is_low: bool,
+    ) {
+        if !key.marks().is_watched.replace(true)
+            && let Ok(mut watched) = self.watched.try_borrow_mut()
+        {
+            watched.push(Rc::clone(key));
+        }
+        key.marks().is_touched.set(true);
+        if is_low {
+            key.marks().is_low.set(true);
+            self.has_low.set(true);
+        }
+        // A host without a tick orders nothing more: what is leased is spent.
+        _ = ticker.hasten(host, if is_low { FAST_MILLIS } else { SLOW_MILLIS });
+    }
+
+    /// Orders the leases that a request waits for. Returns whether the orders are on their way.
+    fn order_for(
+        &self,
+        host: &impl Host,
+        metrics: &Metrics,
+        waiting: &Waiting,
+        now_ns: u64,
+    ) -> bool {
+        let store = RecordStore::new(host, host.rules());
+        let mut orders = Vec::new();
+        for place in places(&waiting.asked.key) {
+            let waiting = Some(&waiting.amounts);
+            orders.extend(self.orders_of(host, &store, &place, waiting, now_ns).0);
+        }
+        metrics.count_retries(host, store.retries());
+        // Another request may have ordered them.
+        orders.is_empty() || self.send(host, metrics, orders)
+    }
+
+    /// The orders that are due for a cell, and whether it holds leases.
+    fn orders_of<H: Host>(
+        &self,
+        host: &H,
+        store: &RecordStore<'_, H>,
+        place: &Place<'_>,
+        waiting: Option<&Amounts>,
+        now_ns: u64,
+    ) -> (Vec<Sent>, bool) {
+        let seed = self.next_ids(host, now_ns);
+        let occasion = Occasion { now_ns, waiting, is_scarce: self.is_scarce(place), seed };
+        let placed = store.update(place.cell, |cell: &mut Cell| {
+            let tally = cell.tally_mut();
+            (tally.orders(place.charges, &occasion), tally.holds_leases(place.charges))
+        });
+        // A cell that cannot be written keeps its orders for the next time.
+        let (placed, holds) = placed.unwrap_or_default();
+        (placed.into_iter().map(|placed| place.sent(placed)).collect(), holds)
+    }
+
+    /// The first of some ids that no lease has.
+    fn next_ids(&self, host: &impl Host, now_ns: u64) -> u64 {
+        if self.next_id.get() == 0 {
+            let random = host.random().and_then(|random| random.first_chunk().copied());
+            self.next_id.set(random.map_or(now_ns, u64::from_le_bytes));
+        }
+        self.next_id.replace(self.next_id.get().wrapping_add(IDS))
+    }
+
+    fn is_scarce(&self, place: &Place<'_>) -> bool {
+        let Ok(scarce) = self.scarce.try_borrow() else { return false };
+        !scarce.is_empty() && place.accounts().any(|account| scarce.contains(&account))
+    }
+
+    /// Sends orders to the ledger; without orders, asks what is scarce. Returns whether all of it is on its way.
+    fn send(&self, host: &impl Host, metrics: &Metrics, mut orders: Vec<Sent>) -> bool {
+        let mut is_sent = true;
+        loop {
+            let rest = orders.split_off(orders.len().min(MAX_ORDERS));
+            is_sent &= self.send_call(host, metrics, orders);
+            if rest.is_empty() {
+                return is_sent;
+            }
+            orders = rest;
+        }
+    }
+
+    fn send_call(&self, host: &impl Host, metrics: &Metrics, orders: Vec<Sent>) -> bool {
+        let Some(service) = &self.service else { return false };
+        let body = write_orders(orders.iter().map(|sent| (&*sent.account, &sent.order)));
+        let timeout_millis = service.deadline_secs.saturating_mul(MILLIS_PER_SEC);
+        let call = ServiceCall {
+            cluster: &service.cluster,
+            authority: &service.authority,
+            path: LEASES_PATH,
+            authorization: service.authorization.as_ref().map(|value| value.as_str()),
+            body: body.as_bytes(),
+            timeout_millis: u32::try_from(timeout_millis).unwrap_or(u32::MAX),
+        };
+        match host.post(&call) {
+            Ok(number) => {
+                if let Ok(mut calls) = self.calls.try_borrow_mut() {
+                    calls.insert(number, orders);
+                }
+                true
+            }
+            Err(HostError(status)) => {
+                let cluster = &service.cluster;
+                let cause = format!("the proxy does not call cluster {cluster}: status {status}");
+                self.fail(host, metrics, &orders, &cause);
+                false
+            }
+        }
+    }
+
+    /// Takes the response to a call to the cells whose orders it was for.
+    fn respond(&self, host: &impl Host, metrics: &Metrics, number: u32, bytes: usize) {
+        let orders = self.calls.try_borrow_mut().ok().and_then(|mut calls| calls.remove(&number));
+        let Some(orders) = orders else { return };
+        let receipts = match read_receipts(host, bytes) {
+            Ok(receipts) => receipts,
+            Err(cause) => return self.fail(host, metrics, &orders, &cause),
+        };
+        metrics.count_ledger_call(host, true);
+        if self.is_down.replace(false) {
+            host.log(Level::Warn, "vkey: the ledger of budgets responds again");
+        }
+        let now_ns = host.now_ns().unwrap_or(0);
+        let store = RecordStore::new(host, host.rules());
+        for receipt in &receipts.receipts {
+            let sent = orders.iter().find(|sent| sent.order.lease == receipt.lease);
+            let receive = |cell: &mut Cell| cell.tally_mut().receive(receipt, now_ns);
+            // A receipt that cannot be written comes again with its order.
+            _ = sent.map(|sent| store.update(&sent.cell, receive));
+        }
+        metrics.count_retries(host, store.retries());
+        if let Ok(mut scarce) = self.scarce.try_borrow_mut() {
+            *scarce = receipts.scarce.into_iter().collect();
+        }
+    }
+
+    /// Records that the ledger did not respond to orders. They are sent again.
+    #[cold]
+    fn fail(&self, host: &impl Host, metrics: &Metrics, orders: &[Sent], cause: &str) {
+        metrics.count_ledger_call(host, false);
+        if !self.is_down.replace(true) {
+            let text = ["vkey: the ledger of budgets does not respond: ", cause].concat();
+            host.log(Level::Error, &text);
+        }
+        let store = RecordStore::new(host, host.rules());
+        for sent in orders {
+            _ = store.update(&sent.cell, |cell: &mut Cell| cell.tally_mut().lose(&sent.order));
+        }
+    }
+
+    /// Records that a request has waited in vain.
+    fn give_up(&self, host: &impl Host, key: &KnownKey) {
+        let store = RecordStore::new(host, host.rules());
+        for place in places(key) {
+            let lose = |cell: &mut Cell| cell.tally_mut().lose_pending(place.charges);
+            _ = store.update(place.cell, lose);
+        }
+    }
+
+    /// Whether a request must still wait.
+    fn still_waits(&self, host: &impl Host, waiting: &Waiting, now_ns: u64) -> bool {
+        let store = RecordStore::new(host, host.rules());
+        let waits = |place: Place<'_>| {
+            let cell = store.read::<Cell>(place.cell).unwrap_or_default();
+            cell.tally().may_wait(place.charges, &waiting.amounts, now_ns)
+        };
+        now_ns < waiting.until_ns && places(&waiting.asked.key).any(waits)
+    }
+
+    /// Sends the orders that are due.
+    fn tick(&self, host: &impl Host, metrics: &Metrics, now_ns: u64) {
+        let is_round = now_ns.saturating_sub(self.round_ns.get()) >= ROUND_NS;
+        if !is_round && !self.has_low.get() {
+            return;
+        }
+        self.has_low.set(false);
+        let watched = self.watched.take();
+        let (mut orders, mut kept) = (Vec::new(), Vec::new());
+        let store = RecordStore::new(host, host.rules());
+        let mut holds_any = false;
+        for key in watched {
+            let is_low = key.marks().is_low.replace(false);
+            if !is_round && !is_low {
+                kept.push(key);
+                continue;
+            }
+            let mut holds = false;
+            for place in places(&key) {
+                let (due, is_held) = self.orders_of(host, &store, &place, None, now_ns);
+                orders.extend(due);
+                holds |= is_held;
+            }
+            holds_any |= holds;
+            let is_touched = key.marks().is_touched.get();
+            if is_round {
+                key.marks().is_touched.set(false);
+            }
+            if holds || is_touched {
+                kept.push(key);
+            } else {
+                key.marks().is_watched.set(false);
+            }
+        }
+        metrics.count_retries(host, store.retries());
+        if let Ok(mut watched) = self.watched.try_borrow_mut() {
+            watched.append(&mut kept);
+        }
+        if is_round {
+            self.round_ns.set(now_ns);
+        }
+        let is_open = self.calls.try_borrow().is_ok_and(|calls| !calls.is_empty());
+        // Without orders, a worker asks whether others lack what it holds.
+        if !orders.is_empty() || is_round && holds_any && !is_open {
+            self.send(host, metrics, orders);
+        }
+    }
+
+    /// How often the tick is needed, in milliseconds; 0: not at all.
+    fn tick_millis(&self) -> u32 {
+        let has = |list: Option<usize>| list.is_some_and(|len| len > 0);
+        let waits = has(self.waiting.try_borrow().ok().map(|waiting| waiting.len()));
+        let watches = has(self.watched.try_borrow().ok().map(|watched| watched.len()));
+        match (waits || self.has_low.get(), watches) {
+            (true, _) => FAST_MILLIS,
+            (false, true) => SLOW_MILLIS,
+            (false, false) => 0,
+        }
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Holds a request until its first lease has come.
+    pub(super) fn wait(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        waiting: Box<Waiting>,
+        context: u32,
+    ) -> Action {
+        let view = &self.view(host);
+        let now_ns = host.now_ns().unwrap_or(0);
+        let is_ordered = self.budgets.order_for(view, &self.metrics, &waiting, now_ns);
+        let is_ticking = self.ticker.hasten(host, FAST_MILLIS).is_ok();
+        self.budgets.watch(view, &self.ticker, &waiting.asked.key, false);
+        if !is_ordered || !is_ticking {
+            return self.look_again(host, exchange, waiting, false);
+        }
+        if let Ok(mut contexts) = self.budgets.waiting.try_borrow_mut() {
+            contexts.push(context);
+        }
+        *exchange = Exchange::Waiting(waiting);
+        Action::Pause
+    }
+
+    /// Looks at a request that waits, outside its own callbacks: [`Action::Pause`] if it still waits.
+    pub(super) fn look_at_waiting(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        waiting: Box<Waiting>,
+    ) -> Action {
+        let (view, now_ns) = (&self.view(host), host.now_ns().unwrap_or(u64::MAX));
+        if self.budgets.still_waits(view, &waiting, now_ns) {
+            *exchange = Exchange::Waiting(waiting);
+            return Action::Pause;
+        }
+        let may_wait = now_ns < waiting.until_ns;
+        if !may_wait {
+            self.budgets.give_up(view, &waiting.asked.key);
+        }
+        if self.look_again(host, exchange, waiting, may_wait) == Action::Continue {
+            self.resume(host, exchange);
+        }
+        match exchange {
+            Exchange::Waiting(_) => Action::Pause,
+            _ => Action::Continue,
+        }
+    }
+
+    /// Cleans the trailers of a request that waits.
+    pub(super) fn end_waiting(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
+        if self.clean_trailers(&self.view(host)).is_some() {
+            return Action::Pause;
+        }
+        match std::mem::take(exchange) {
+            Exchange::Waiting(waiting) => {
+                let unread = Unread::NotReady;
+                self.act_unread(host, exchange, waiting.asked, unread)
+            }
+            other => {
+                *exchange = other;
+                Action::Pause
+            }
+        }
+    }
+
+    fn look_again(
+        &self,
+        host: &impl Host,
+        exchange: &mut Exchange,
+        waiting: Box<Waiting>,
+        may_wait: bool,
+    ) -> Action {
+        let Waiting { asked, body, until_ns, .. } = *waiting;
+        match self.look(host, Look::Again { asked, body: body.as_ref(), may_wait }) {
+            Next::Wait(again) => {
+                *exchange = Exchange::Waiting(Box::new(Waiting { body, until_ns, ..*again }));
+                Action::Pause
+            }
+            next => self.act(host, exchange, next, super::Opening::default()),
+        }
+    }
+
+    /// Takes the response to a call of this root context, of `bytes`; `root` is its context. `act` calls
+    /// [`Gate::on_tick`] for the request of a context.
+    pub fn on_call_response(
+        &self,
+        host: &impl Host,
+        root: u32,
+        (number, bytes): (u32, usize),
+        act: impl Fn(u32) -> Action,
+    ) {
+        self.budgets.respond(&self.view(host), &self.metrics, number, bytes);
+        self.wake(host, act);
+        _ = host.enter(root);
+    }
+
+    /// Looks at the requests that wait for a lease.
+    fn wake(&self, host: &impl Host, act: impl Fn(u32) -> Action) {
+        let waiting = self.budgets.waiting.take();
+        let stays = |context: &u32| host.enter(*context).is_ok() && act(*context) == Action::Pause;
+        let stay: Vec<u32> = waiting.into_iter().filter(stays).collect();
+        if let Ok(mut waiting) = self.budgets.waiting.try_borrow_mut() {
+            waiting.extend(stay);
+        }
+    }
+
+    /// Does what the budgets need of a tick. Returns how often it is needed, in milliseconds.
+    pub(super) fn tick_budgets(
+        &self,
+        host: &impl Host,
+        root: u32,
+        act: impl Fn(u32) -> Action,
+    ) -> u32 {
+        if self.budgets.service.is_some() {
+            self.wake(host, act);
+            _ = host.enter(root);
+            let now_ns = host.now_ns().unwrap_or(0);
+            self.budgets.tick(&self.view(host), &self.metrics, now_ns);
+        }
+        self.budgets.tick_millis()
+    }
+}
+
+// === impl Place ===
+
+impl Place<'_> {
+    fn account(&self, placed: &PlacedOrder) -> String {
+        let PlacedOrder { unit, per, .. } = *placed;
+        AccountName { owner: self.owner.clone(), unit, per }.to_string()
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = String> {
+        let quotas = self.charges.iter().filter_map(Charge::shared_quota);
+        let name = |unit, per| AccountName { owner: self.owner.clone(), unit, per }.to_string();
+        quotas.map(move |quota| name(quota.unit, quota.per))
+    }
+
+    fn sent(&self, placed: PlacedOrder) -> Sent {
+        Sent { cell: self.cell.clone(), account: self.account(&placed), order: placed.order }
+    }
+}
+
+/// The cells of a key that have shared quotas: its own, and its tenant's.
+fn places(key: &KnownKey) -> impl Iterator<Item = Place<'_>> {
+    let tenant = || key.tenant().to_owned();
+    let owner = Owner::Key { tenant: tenant(), jti: key.jti().to_owned() };
+    let own = Place { cell: key.cell_name(), charges: key.charges(), owner };
+    let of_tenant = key.tenant_cell_name().map(|cell| {
+        let owner = Owner::Tenant { tenant: tenant() };
+        Place { cell, charges: key.tenant_charges(), owner }
+    });
+    let is_shared =
+        |place: &Place<'_>| place.charges.iter().any(|charge| charge.shared_quota().is_some());
+    [Some(own), of_tenant].into_iter().flatten().filter(is_shared)
+}
+
+/// Reads what the ledger says.
+fn read_receipts(host: &impl Host, bytes: usize) -> Result<Receipts, String> {
+    match host.call_status() {
+        None => return Err("no response came in time".to_owned()),
+        Some(200) if bytes <= MAX_RESPONSE_BYTES => {}
+        Some(status) => return Err(format!("it responds with status {status}, {bytes} bytes")),
+    }
+    let text = host.body(Body::CallResponse, 0, bytes).unwrap_or_default();
+    Receipts::parse(&text).map_err(|invalid| format!("its response is invalid: {invalid}"))
+}
