@@ -4,7 +4,6 @@
 //! is low, and gives back what is not needed. Only a request that finds no lease at all orders one itself, and waits for it.
 
 use std::cell::{Cell as Counter, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::config::LedgerService;
@@ -33,7 +32,7 @@ const FAST_MILLIS: u32 = 10;
 const SLOW_MILLIS: u32 = 100;
 
 /// How often all leases are looked at, and the ledger is asked what is scarce, in nanoseconds.
-const ROUND_NS: u64 = 250_000_000;
+const ROUND_NS: u64 = 400_000_000;
 
 /// The most receipts and names that a response of the ledger may have, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
@@ -51,10 +50,10 @@ pub(super) struct Budgets {
     watched: RefCell<Vec<Rc<KnownKey>>>,
     /// The contexts of the requests that wait.
     waiting: RefCell<Vec<u32>>,
-    /// The calls whose response has not come, by their number.
-    calls: RefCell<BTreeMap<u32, Vec<Sent>>>,
+    /// The calls whose response has not come, each after its number. They are few.
+    calls: RefCell<Vec<(u32, Vec<Sent>)>>,
     /// The accounts that are scarce, as the ledger said last.
-    scarce: RefCell<BTreeSet<String>>,
+    scarce: RefCell<Box<[String]>>,
     /// When all leases were looked at, Unix nanoseconds.
     round_ns: Counter<u64>,
     /// The next id of a lease; 0 before the first.
@@ -194,7 +193,7 @@ impl Budgets {
         match host.post(&call) {
             Ok(number) => {
                 if let Ok(mut calls) = self.calls.try_borrow_mut() {
-                    calls.insert(number, orders);
+                    calls.push((number, orders));
                 }
                 true
             }
@@ -209,8 +208,7 @@ impl Budgets {
 
     /// Takes the response to a call to the cells whose orders it was for.
     fn respond(&self, host: &impl Host, metrics: &Metrics, number: u32, bytes: usize) {
-        let orders = self.calls.try_borrow_mut().ok().and_then(|mut calls| calls.remove(&number));
-        let Some(orders) = orders else { return };
+        let Some(orders) = self.take_call(number) else { return };
         let receipts = match read_receipts(host, bytes) {
             Ok(receipts) => receipts,
             Err(cause) => return self.fail(host, metrics, &orders, &cause),
@@ -229,8 +227,15 @@ impl Budgets {
         }
         metrics.count_retries(host, store.retries());
         if let Ok(mut scarce) = self.scarce.try_borrow_mut() {
-            *scarce = receipts.scarce.into_iter().collect();
+            *scarce = receipts.scarce;
         }
+    }
+
+    /// The orders of a call.
+    fn take_call(&self, number: u32) -> Option<Vec<Sent>> {
+        let mut calls = self.calls.try_borrow_mut().ok()?;
+        let place = calls.iter().position(|(of, _)| *of == number)?;
+        Some(calls.swap_remove(place).1)
     }
 
     /// Records that the ledger did not respond to orders. They are sent again.
@@ -239,7 +244,7 @@ impl Budgets {
         metrics.count_ledger_call(host, false);
         if !self.is_down.replace(true) {
             let text = ["vkey: the ledger of budgets does not respond: ", cause].concat();
-            host.log(Level::Error, &text);
+            host.log(Level::Warn, &text);
         }
         let store = RecordStore::new(host, host.rules());
         for sent in orders {

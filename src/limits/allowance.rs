@@ -108,8 +108,10 @@ impl Allowance {
         at_ns: u64,
         now_ns: u64,
     ) -> Self {
-        let left = lease.map_or(quota.limit, |lease| lease.left.saturating_add(lease.remaining()));
-        let used = quota.limit.saturating_sub(left);
+        let used = lease.map_or(0, |lease| match lease.has_receipt() {
+            true => quota.limit.saturating_sub(lease.left.saturating_add(lease.remaining())),
+            false => lease.used,
+        });
         let spent = Spent { window: quota.per.window(secs(at_ns)), used, ..Spent::default() };
         Self::of_quota(name, quota, spent, at_ns, now_ns)
     }

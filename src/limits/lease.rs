@@ -198,6 +198,11 @@ impl Lease {
         self.granted.saturating_sub(self.used)
     }
 
+    /// Whether the ledger has responded to an order.
+    pub(super) fn has_receipt(&self) -> bool {
+        self.number > u32::from(self.state.is_pending)
+    }
+
     /// The same lease after a request.
     ///
     /// # Errors
@@ -213,9 +218,9 @@ impl Lease {
             let is_within = beyond.saturating_add(self.overdrawn) <= local;
             return if is_within { Ok(Self { used, ..self }) } else { Err(Lack::Lost) };
         }
-        let has_receipt = self.number > 0 && !self.state.is_pending;
+        let is_current = self.has_receipt() && !self.state.is_pending;
         Err(match self.state.is_open {
-            _ if has_receipt && beyond > self.left => Lack::Exhausted,
+            _ if is_current && beyond > self.left => Lack::Exhausted,
             false => Lack::Unleased,
             true => Lack::Spent,
         })

@@ -162,7 +162,8 @@ fn every_reason_shows_in_status_body_and_audit_line() {
         assert_eq!(outcome.status, Some(u64::from(expected.map_or(200, status))), "{name}");
     }
     // Bodies are in `bodies`, blocked sources in `alerts`, two more reasons need a proxy that is broken, those of
-    // upstreams are in `upstream_*`, and those of the cluster need a service: filters/vkey/deploy/tests/test_limits.py.
+    // upstreams are in `upstream_*`, those of budgets in `budgets`, and those of the cluster need a service:
+    // filters/vkey/deploy/tests/test_limits.py.
     let reached = |reason: &&DenyReason| {
         let of_upstream = reason.class() == DenyClass::Upstream;
         of_upstream || cases.iter().any(|(_, _, expected)| expected.as_ref() == Some(*reason))
@@ -174,9 +175,11 @@ fn every_reason_shows_in_status_body_and_audit_line() {
             &DenyReason::BodyUnreadable,
             &DenyReason::BodyTooLarge,
             &DenyReason::SourceBlocked,
+            &DenyReason::LeaseSpent,
             &DenyReason::ClusterRate,
             &DenyReason::NotReady,
             &DenyReason::Contention,
+            &DenyReason::LedgerLost,
             &DenyReason::ClusterUnknown,
         ]
     );

@@ -176,10 +176,11 @@ fn every_scenario_that_can_be_said_to_envoy_holds_there() {
     // No rule may come to swallow what ran when this was written.
     assert!(plan.files >= 102 && plan.jobs.len() >= 257 && plan.steps >= 712);
     // Another worker that is always ahead cannot be brought about, nor is an upstream that TLS connects. Limits of the
-    // cluster need a service: see filters/vkey/deploy/tests/test_limits.py.
+    // cluster need a service: see filters/vkey/deploy/tests/test_limits.py. Leases need a ledger: see `budgets`.
     let elsewhere = |reason: &DenyReason| {
         let of_cluster = [DenyReason::ClusterRate, DenyReason::ClusterUnknown].contains(reason);
-        *reason == DenyReason::Contention || of_cluster || reason.class() == DenyClass::Upstream
+        let of_one = matches!(reason, DenyReason::Contention | DenyReason::LeaseSpent);
+        of_one || of_cluster || reason.class() == DenyClass::Upstream
     };
     let all = DenyReason::ALL.iter().copied().filter(|reason| !elsewhere(reason));
     let missing: Vec<_> = all.filter(|reason| !plan.reasons.contains(reason)).collect();
