@@ -31,6 +31,7 @@ mod explain;
 mod input;
 mod inspect;
 mod keys;
+mod ledger;
 mod limits;
 mod lines;
 mod mcp;

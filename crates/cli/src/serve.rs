@@ -1,4 +1,4 @@
-//! `vkey serve`: collects audit trails, and answers questions about them.
+//! `vkey serve`: collects audit trails, answers questions about them, and leases budgets to proxies.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use ureq::tls::RootCerts;
 
 use vkey::audit::{AuditKey, Mask};
-use vkey::config::{Config, Plan, RingConfig};
+use vkey::config::{Config, Plan, RingConfig, RoleConfig};
 use vkey::engine::Engine;
 use vkey::issuing::KeyFlaw;
 use vkey_server::alerts::{Receiver, Thresholds};
@@ -23,7 +23,7 @@ use vkey_server::collect::LineReader;
 use vkey_server::gate::Gate;
 use vkey_server::server::{self, Options, Report, ServerError, Stopper};
 use vkey_server::store::Retention;
-use vkey_server::web::{TlsError, server_config};
+use vkey_server::web::{Engines, TlsError, server_config};
 
 use super::audit::{SecretArgs, StoreFailure};
 use super::config_file::ConfigFile;
@@ -31,7 +31,9 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::explain::compile;
 use super::input::{self, InputError, Place};
+use super::ledger::{LedgerArgs, LedgerFailure};
 use super::output::Output;
+use super::plugins::Plugin;
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
 use super::text::escape_line;
 use super::time;
@@ -46,7 +48,8 @@ const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const AFTER_HELP: &str = "\
 Who asks needs a key whose tier has usage_of_others in the configuration, and whose audience is that of the server: \
-vkey mint --aud vkey-serve. Every restriction of the key counts.
+vkey mint --aud vkey-serve. A proxy that orders from the ledger needs a key with the audience vkey-ledger, or a client \
+certificate with --client-ca. Every restriction of a key counts.
 
 Exit codes: 0 ended by a signal; 1 a secret or a certificate is not acceptable; 2 invalid usage; 3 a file, the \
 environment, the network or the system failed.";
@@ -73,6 +76,8 @@ pub(super) struct Args {
     alerts: AlertArgs,
     #[command(flatten)]
     gates: GateArgs,
+    #[command(flatten)]
+    ledger: LedgerArgs,
     #[command(flatten)]
     kept: KeptArgs,
     #[command(flatten)]
@@ -205,9 +210,10 @@ enum ServeError {
 /// Runs `vkey serve`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     args.check_stdin()?;
-    let (_, config) = args.config.gate()?;
+    let (plugin, config) = args.config.gate()?;
     let reader = LineReader::new(args.secrets.keys(&config)?, args.kept.mask());
-    let plan = args.plan(config)?;
+    let ledger = args.ledger.place(&args.store, &args.audience)?;
+    let engines = args.engines(config, &plugin)?;
     let tls = args.network.tls()?;
     let listener = args.network.listener()?;
     let access_log_service = args.access_log_service()?;
@@ -227,13 +233,17 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
         thresholds,
         receiver,
         gates,
+        ledger,
         listener,
         tls,
+        has_client_certificates: args.network.client_ca.is_some(),
+        report_ledger: LedgerArgs::reporter()?,
         report: reporter()?,
     };
-    match server::run(options, Engine::new(plan), &stopper) {
+    match server::run(options, engines, &stopper) {
         Ok(()) => Ok(Exit::Success),
         Err(ServerError::Store(error)) => Err(StoreFailure::new("--store", error).into()),
+        Err(ServerError::Ledger(error)) => Err(LedgerFailure::Unusable(error).into()),
         Err(error) => Err(ServeError::Server(error).into()),
     }
 }
@@ -280,15 +290,29 @@ impl Args {
         listen(address).map(Some)
     }
 
-    /// The plan of the gate, for keys with the audience of the server.
-    fn plan(&self, config: Config) -> Result<Plan, Error> {
+    /// The engines that know keys: for those with the audience of the server, and for those with that of the ledger.
+    fn engines(&self, config: Config, plugin: &Plugin) -> Result<Engines, Error> {
         input::check_variables(config.rings().iter().flat_map(RingConfig::variables))?;
         let environment = RingEnvironment::read(config.rings(), &self.ring_secret)?;
-        let plan = compile(config, |name| environment.value(name));
-        let mut plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
-        plan.settings.audience = Some(self.audience.clone());
-        Ok(plan)
+        let trail = Engine::new(plan(config, &environment, &self.audience)?);
+        let audience = &self.ledger.ledger_audience;
+        // It is read a second time, because each engine owns its own.
+        let ledger = match RoleConfig::parse(&plugin.text).map_err(InputError::Config)? {
+            RoleConfig::Gate(config) if self.ledger.is_set() => {
+                Some(Engine::new(plan(*config, &environment, audience)?))
+            }
+            _ => None,
+        };
+        Ok(Engines { trail, ledger })
     }
+}
+
+/// The plan of the gate, for keys with an audience.
+fn plan(config: Config, environment: &RingEnvironment, audience: &str) -> Result<Plan, Error> {
+    let plan = compile(config, |name| environment.value(name));
+    let mut plan = plan.map_err(|not_ready| environment.lacks(not_ready))?;
+    plan.settings.audience = Some(audience.to_owned());
+    Ok(plan)
 }
 
 // === impl AlertArgs ===
@@ -420,7 +444,7 @@ fn threshold(text: &str) -> Result<String, String> {
     set.map(|()| text.to_owned()).map_err(|invalid| invalid.to_string())
 }
 
-fn audience(text: &str) -> Result<String, &'static str> {
+pub(super) fn audience(text: &str) -> Result<String, &'static str> {
     match text {
         "" => Err("expected the name of an audience"),
         text => Ok(text.to_owned()),

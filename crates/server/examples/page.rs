@@ -33,6 +33,7 @@ use vkey_server::collect::LineReader;
 use vkey_server::gate::Gate;
 use vkey_server::server::{self, Options, Stopper};
 use vkey_server::store::{Batch, Item, Retention, Store};
+use vkey_server::web::Engines;
 
 const SECRET: &str = "q8#Zr!2vLw$9xTn@4bKdHm7%eYc3";
 const CONFIG: &str = r#"{"keyring": [{"name": "main", "secret": "${VKEY_MAIN_SECRET}"}],
@@ -93,8 +94,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         thresholds: Thresholds::default(),
         receiver: None,
         gates: vec![gate(&stub_gate()?)?, gate("http://127.0.0.1:1/.vkey/usage")?],
+        ledger: None,
         listener,
         tls: None,
+        has_client_certificates: false,
+        report_ledger: Box::new(|_| {}),
         report: Box::new(|_| {}),
     };
     let stopper = Stopper::default();
@@ -105,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             stopper.stop();
         }
     });
-    Ok(server::run(options, engine()?, &stopper)?)
+    Ok(server::run(options, Engines { trail: engine()?, ledger: None }, &stopper)?)
 }
 
 fn gate(url: &str) -> Result<Arc<Gate>, Box<dyn Error>> {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::ledger::LedgerMeasures;
 use crate::store::{AlertKind, Measures, REQUESTS};
 
 /// The `Content-Type` of what [`render`] returns.
@@ -49,7 +50,7 @@ const FINDINGS: [&str; 4] = ["changed", "contradiction", "unlinked", "unreadable
 type Labelled = Family<[(&'static str, String); 1], Counter>;
 
 /// The metrics in the text format of Prometheus, version 0.0.4.
-pub fn render(measures: &Measures) -> String {
+pub fn render(measures: &Measures, ledger: Option<&LedgerMeasures>) -> String {
     let mut registry = Registry::default();
     let counted = |name: &str| measures.counters.get(name).copied().unwrap_or(0);
     for (counter, name, help) in COUNTERS {
@@ -73,10 +74,32 @@ pub fn render(measures: &Measures) -> String {
         metric.set(value);
         registry.register(name, help, metric);
     }
+    if let Some(ledger) = ledger {
+        add_ledger(&mut registry, ledger);
+    }
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &registry);
     text
+}
+
+/// Adds what the ledger counted since the server has started.
+fn add_ledger(registry: &mut Registry, ledger: &LedgerMeasures) {
+    let counters = [
+        ("vkey_ledger_orders", "Orders that got a receipt", ledger.orders),
+        ("vkey_ledger_unmet_orders", "Orders that wanted something and got nothing", ledger.unmet),
+    ];
+    for (name, help, value) in counters {
+        let metric = Counter::<u64, AtomicU64>::default();
+        metric.inc_by(value);
+        registry.register(name, help, metric);
+    }
+    let owned = |(name, count): (&&str, &u64)| ((*name).to_owned(), *count);
+    let granted = labelled("unit", ledger.granted.iter().map(owned));
+    registry.register("vkey_ledger_granted", "What was granted to proxies, by unit", granted);
+    let errors = labelled("code", ledger.errors.iter().map(owned));
+    let help = "Requests with orders that got no receipts, by the code of the error";
+    registry.register("vkey_ledger_errors", help, errors);
 }
 
 fn gauges(measures: &Measures) -> [(&'static str, &'static str, u64); 4] {

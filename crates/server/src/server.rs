@@ -20,14 +20,13 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use vkey::engine::Engine;
-
 use crate::alerts::{Receiver, Sender, Thresholds};
 use crate::client::ClientError;
 use crate::collect::{self, FileError, Follower, Inlet, LineReader, Writer, inlet, read_pipe};
 use crate::gate::Gate;
+use crate::ledger::{self, Ledger, LedgerError};
 use crate::store::{Retention, Store, StoreError};
-use crate::web::{self, Door, door};
+use crate::web::{self, Door, Engines, door};
 
 /// How long open connections may go on when the server ends.
 const GRACE: Duration = Duration::from_secs(3);
@@ -67,10 +66,16 @@ pub struct Options {
     pub receiver: Option<Receiver>,
     /// The gates that say what is left of limits.
     pub gates: Vec<Arc<Gate>>,
+    /// Where the ledger of budgets is kept; `None` without one.
+    pub ledger: Option<ledger::Place>,
     /// Where the API is served.
     pub listener: TcpListener,
     /// TLS of the API and of the access log service.
     pub tls: Option<ServerConfig>,
+    /// Whether TLS accepts only clients with a certificate.
+    pub has_client_certificates: bool,
+    /// Says that the ledger fails.
+    pub report_ledger: ledger::Report,
     /// Says why an alert was not delivered.
     pub report: Report,
 }
@@ -84,6 +89,8 @@ pub enum ServerError {
     File(FileError),
     /// Standard input cannot be read.
     Stdin(io::Error),
+    /// The ledger cannot be used.
+    Ledger(LedgerError),
     /// The system has no more threads, or a socket fails.
     System(io::Error),
 }
@@ -108,11 +115,12 @@ struct Stop {
 /// # Errors
 ///
 /// The first [`ServerError`].
-pub fn run(mut options: Options, engine: Engine, stopper: &Stopper) -> Result<(), ServerError> {
+pub fn run(mut options: Options, engines: Engines, stopper: &Stopper) -> Result<(), ServerError> {
+    let ledger = open_ledger(&mut options)?;
     let store = Store::open(&options.store, options.retention).map_err(ServerError::Store)?;
-    let (door, doorkeeper) = door(engine);
+    let (door, doorkeeper) = door(engines);
     let collectors = Collectors::start(&mut options, store, stopper)?;
-    let http = start_http(options, door, &collectors.to, stopper)?;
+    let http = start_http(options, door, ledger, &collectors.to, stopper)?;
     // Ends when the servers of HTTP have ended.
     doorkeeper.run();
     let _ = http.join();
@@ -120,10 +128,17 @@ pub fn run(mut options: Options, engine: Engine, stopper: &Stopper) -> Result<()
     stopper.result()
 }
 
+fn open_ledger(options: &mut Options) -> Result<Option<Ledger>, ServerError> {
+    let Some(place) = &options.ledger else { return Ok(None) };
+    let report = std::mem::replace(&mut options.report_ledger, Box::new(|_| {}));
+    Ledger::open(place, report).map(Some).map_err(ServerError::Ledger)
+}
+
 /// Serves HTTP on threads of its own.
 fn start_http(
     options: Options,
     door: Door,
+    ledger: Option<Ledger>,
     to: &Inlet,
     stopper: &Stopper,
 ) -> Result<JoinHandle<()>, ServerError> {
@@ -132,7 +147,7 @@ fn start_http(
         .enable_all()
         .build()
         .map_err(ServerError::System)?;
-    let servers = servers(options, door, to, stopper);
+    let servers = servers(options, door, ledger, to, stopper);
     let stopper = stopper.clone();
     start("http", move || {
         runtime.block_on(async {
@@ -159,12 +174,27 @@ async fn watch(server: Serving, stopper: Stopper) {
 }
 
 /// The API, and the access log service.
-fn servers(options: Options, door: Door, to: &Inlet, stopper: &Stopper) -> Vec<Serving> {
+fn servers(
+    options: Options,
+    door: Door,
+    ledger: Option<Ledger>,
+    to: &Inlet,
+    stopper: &Stopper,
+) -> Vec<Serving> {
     let only_chained = !options.follow.is_empty() || options.reads_stdin;
     let Options { listener, access_log_service, tls, store, reader, gates, .. } = options;
+    let has_client_certificates = options.has_client_certificates;
     let is_ending = Arc::clone(&stopper.shared.is_stopping);
     let is_encrypted = tls.is_some();
-    let settings = web::Settings { store, door, gates, is_encrypted, is_ending };
+    let settings = web::Settings {
+        store,
+        door,
+        gates,
+        ledger,
+        is_encrypted,
+        has_client_certificates,
+        is_ending,
+    };
     let mut servers: Vec<Serving> = Vec::new();
     if let Some(listener) = access_log_service {
         let routes = collect::access_log_service(to.clone(), reader, only_chained);
@@ -449,6 +479,7 @@ impl fmt::Display for ServerError {
             Self::Store(error) => error.fmt(f),
             Self::File(error) => error.fmt(f),
             Self::Stdin(error) => write!(f, "standard input cannot be read: {error}"),
+            Self::Ledger(error) => error.fmt(f),
             Self::System(error) => write!(f, "the server cannot go on: {error}"),
         }
     }

@@ -62,6 +62,11 @@ impl Account {
         Self { carried, ..Self::default() }
     }
 
+    /// Whether an order, or a later one of its lease, was taken before.
+    pub fn has(&self, order: &Order) -> bool {
+        self.leases.get(&order.lease).is_some_and(|held| held.number >= order.number)
+    }
+
     /// Takes an order, and returns its receipt.
     pub fn apply(&mut self, order: &Order, now_secs: u64) -> Receipt {
         let held = self.leases.get(&order.lease).copied().unwrap_or_default();

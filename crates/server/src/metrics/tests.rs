@@ -51,7 +51,7 @@ fn open(folder: &TempDir) -> (Store, Reader) {
 }
 
 fn read(reader: &Reader) -> BTreeMap<String, u64> {
-    samples(&render(&reader.measures(1_796_000_000).unwrap()))
+    samples(&render(&reader.measures(1_796_000_000).unwrap(), None))
 }
 
 /// The sum over all labels of a metric.
@@ -208,7 +208,7 @@ fn nothing_that_a_line_chooses_is_a_label() {
         ..Record::default()
     };
     store.push(&[Batch { items: vec![Item::Record(Box::new(record))], position: None }]).unwrap();
-    let text = render(&reader.measures(0).unwrap());
+    let text = render(&reader.measures(0).unwrap(), None);
     assert_eq!(samples(&text)["vkey_audit_records_total"], 1);
     assert!(!text.contains("666"));
 }

@@ -370,7 +370,7 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens the store of a path.
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+pub(crate) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(64);
@@ -378,7 +378,7 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
 }
 
 /// Makes an empty file that only its owner can read, or takes the rights of others away.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).mode(PRIVATE).open(path)?;
     let mut rights = file.metadata()?.permissions();
@@ -390,7 +390,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 /// Locks the store of a path against other collectors, until the file is closed.
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     // A link and the file that it leads to are one store.
     let mut name = match files::resolve(path) {
         Ok(path) => path.into_os_string(),

@@ -5,8 +5,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use vkey::limits::quota::Period;
 use vkey::time::rfc3339;
 
+use crate::ledger::Statement;
 use crate::store::{Alert, ChainState, FindingRow, StoredRecord, UsageRow};
 
 /// What a spreadsheet takes for the beginning of a formula.
@@ -96,6 +98,21 @@ pub(super) struct AlertRow<'a> {
     count: u64,
     text: &'a str,
     delivered_time: Option<String>,
+}
+
+/// An account of the ledger.
+#[derive(Serialize)]
+pub(super) struct AccountRow {
+    account: String,
+    window: u32,
+    /// The last second of the window; `null` for a total.
+    until: Option<u64>,
+    limit: u64,
+    used: u64,
+    held: u64,
+    left: u64,
+    leases: u64,
+    at_secs: u64,
 }
 
 /// An error.
@@ -247,6 +264,27 @@ impl<'a> From<&'a Alert> for AlertRow<'a> {
             delivered_time: alert.delivered_at_secs.map(rfc3339),
         }
     }
+}
+
+impl From<&Statement> for AccountRow {
+    fn from(Statement { account, window, sums }: &Statement) -> Self {
+        Self {
+            account: account.to_string(),
+            window: *window,
+            until: last_secs(account.per, *window),
+            limit: sums.limit,
+            used: sums.used,
+            held: sums.held,
+            left: sums.left,
+            leases: sums.leases,
+            at_secs: sums.at_secs,
+        }
+    }
+}
+
+/// The last second of a window, Unix time; `None` for a total.
+pub(super) fn last_secs(per: Period, window: u32) -> Option<u64> {
+    Some(per.end_secs(window)?.saturating_sub(1))
 }
 
 /// A time to the microsecond.

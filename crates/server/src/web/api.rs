@@ -9,6 +9,7 @@ use super::answers::{self, AlertRow, ChainRow, Finding, RecordRow, TotalsRow};
 use super::parameters::{BadParameter, Format, Parameters};
 use super::{Service, Unanswered};
 use crate::clock::now_secs;
+use crate::ledger::Ledger;
 use crate::metrics;
 
 /// The parameters of `/api/audit/logs`.
@@ -123,7 +124,8 @@ pub(super) async fn alerts(
 /// `GET /metrics`, in the text format of Prometheus.
 pub(super) async fn metrics(State(service): State<Service>) -> Result<Response, Unanswered> {
     let measures = service.read(|store| store.measures(now_secs())).await?;
-    Ok(answers::typed(metrics::CONTENT_TYPE, metrics::render(&measures)))
+    let ledger = service.shared.settings.ledger.as_ref().map(Ledger::measures);
+    Ok(answers::typed(metrics::CONTENT_TYPE, metrics::render(&measures, ledger.as_ref())))
 }
 
 /// `GET /openapi.json`.

@@ -1,4 +1,5 @@
-//! Who may see the trail: holders of keys of a tier with `usage_of_others`.
+//! Who may see the trail: holders of keys of a tier with `usage_of_others`. And who may order from the ledger: holders of keys
+//! with its audience.
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,9 +24,22 @@ struct Knock {
     reply: oneshot::Sender<Result<Visitor, Refused>>,
 }
 
-/// A request for a part of the trail.
+/// What a key must be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To see the trail.
+    Trail,
+    /// To order from the ledger.
+    Leases,
+    /// To see accounts of the ledger: a key for either.
+    Accounts,
+}
+
+/// A request for a part of the trail, or to the ledger.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    /// What the key must be for.
+    pub(super) purpose: Purpose,
     /// The key.
     pub(super) credential: String,
     /// The HTTP method.
@@ -36,7 +50,7 @@ pub(super) struct Asked {
     pub(super) source: IpAddr,
 }
 
-/// The holder of a key that may see the trail.
+/// The holder of a key that may do this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Visitor {
     /// The id of the key.
@@ -62,14 +76,22 @@ pub(super) enum Refused {
 
 /// Answers requests with an engine, until all doors are gone.
 pub struct Doorkeeper {
-    engine: Engine,
+    engines: Engines,
     from: Receiver<Knock>,
 }
 
+/// The engines that know keys, each for one audience.
+pub struct Engines {
+    /// For keys that see the trail.
+    pub trail: Engine,
+    /// For keys that order from the ledger; `None` without a ledger.
+    pub ledger: Option<Engine>,
+}
+
 /// A door, and who answers at it.
-pub fn door(engine: Engine) -> (Door, Doorkeeper) {
+pub fn door(engines: Engines) -> (Door, Doorkeeper) {
     let (to, from) = channel();
-    (Door { to }, Doorkeeper { engine, from })
+    (Door { to }, Doorkeeper { engines, from })
 }
 
 // === impl Door ===
@@ -90,14 +112,39 @@ impl Doorkeeper {
     pub fn run(mut self) {
         while let Ok(Knock { request, reply }) = self.from.recv() {
             // Who asked may have left.
-            let _ = reply.send(decide(&mut self.engine, &request, now_secs()));
+            let _ = reply.send(self.engines.decide(&request, now_secs()));
+        }
+    }
+}
+
+// === impl Engines ===
+
+impl Engines {
+    fn decide(&mut self, request: &Asked, now_secs: u64) -> Result<Visitor, Refused> {
+        let Self { trail, ledger } = self;
+        let mut leases = || match ledger {
+            Some(engine) => decide(engine, request, now_secs, false),
+            None => Err(Refused::Unauthenticated),
+        };
+        match request.purpose {
+            Purpose::Trail => decide(trail, request, now_secs, true),
+            Purpose::Leases => leases(),
+            Purpose::Accounts => match leases() {
+                Err(Refused::Unauthenticated) => decide(trail, request, now_secs, true),
+                decided => decided,
+            },
         }
     }
 }
 
 /// Decides as a gate does on a request for counts: what a tier, a tenant or the claims say about paths is about upstreams,
 /// and a caveat is about this request too.
-fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor, Refused> {
+fn decide(
+    engine: &mut Engine,
+    request: &Asked,
+    now_secs: u64,
+    is_of_others: bool,
+) -> Result<Visitor, Refused> {
     let identity = engine.identify(request.credential.as_bytes(), now_secs);
     let Identity::Known { key, validity: Ok(()) } = identity else {
         return Err(Refused::Unauthenticated);
@@ -118,7 +165,7 @@ fn decide(engine: &mut Engine, request: &Asked, now_secs: u64) -> Result<Visitor
         .usage_verdicts(&key, &access)
         .try_for_each(|(_, verdict)| verdict)
         .map_err(Refused::Forbidden)?;
-    if !key.sees_others() {
+    if is_of_others && !key.sees_others() {
         return Err(Refused::Forbidden(DenyReason::Path));
     }
     Ok(Visitor {

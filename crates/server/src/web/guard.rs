@@ -1,4 +1,4 @@
-//! Checks that a request has a key that may see the trail.
+//! Checks that a request has a key that may see the trail, or order from the ledger.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::door::{Asked, Refused};
+use super::door::{Asked, Purpose, Refused};
 use super::{Service, answers, page};
 use crate::clock;
 
@@ -28,9 +28,45 @@ pub(super) async fn api(
     request: Request,
     next: Next,
 ) -> Response {
-    match admit(&service, client.ip(), request).await {
+    match admit(&service, Purpose::Trail, client.ip(), request).await {
         Ok(request) => next.run(request).await,
-        Err(refused) => service.refusal(refused, client.ip()),
+        Err(refused) => service.refusal(Purpose::Trail, refused, client.ip()),
+    }
+}
+
+/// Checks the key of a request with orders. Without one, a client certificate is enough, which TLS has checked.
+pub(super) async fn leases(
+    State(service): State<Service>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if service.shared.settings.has_client_certificates {
+        return next.run(request).await;
+    }
+    of_ledger(&service, Purpose::Leases, client.ip(), request, next).await
+}
+
+/// Checks the key of a request for accounts.
+pub(super) async fn accounts(
+    State(service): State<Service>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    of_ledger(&service, Purpose::Accounts, client.ip(), request, next).await
+}
+
+async fn of_ledger(
+    service: &Service,
+    purpose: Purpose,
+    source: IpAddr,
+    request: Request,
+    next: Next,
+) -> Response {
+    match admit(service, purpose, source, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => service.refusal(purpose, refused, source),
     }
 }
 
@@ -41,17 +77,20 @@ pub(super) async fn page(
     request: Request,
     next: Next,
 ) -> Response {
-    match admit(&service, client.ip(), request).await {
+    match admit(&service, Purpose::Trail, client.ip(), request).await {
         Ok(request) => next.run(request).await,
         Err(None) => to_login(),
         Err(Some(Refused::Unauthenticated)) => {
-            let refusal = service.refusal(Some(Refused::Unauthenticated), client.ip());
+            let refusal =
+                service.refusal(Purpose::Trail, Some(Refused::Unauthenticated), client.ip());
             match refusal.status() {
                 StatusCode::TOO_MANY_REQUESTS => page::refused(refusal.status()),
                 _ => to_login(),
             }
         }
-        Err(refused) => page::refused(service.refusal(refused, client.ip()).status()),
+        Err(refused) => {
+            page::refused(service.refusal(Purpose::Trail, refused, client.ip()).status())
+        }
     }
 }
 
@@ -62,23 +101,25 @@ fn to_login() -> Response {
 /// Adds to a request who sent it; `Err(None)` without a key.
 async fn admit(
     service: &Service,
+    purpose: Purpose,
     source: IpAddr,
     mut request: Request,
 ) -> Result<Request, Option<Refused>> {
-    let asked = asked(service, source, &request).ok_or(None)?;
+    let asked = asked(service, purpose, source, &request).ok_or(None)?;
     let visitor = service.door().ask(asked).await.map_err(Some)?;
     request.extensions_mut().insert(visitor);
     Ok(request)
 }
 
 /// What a request asks for; `None` without a key.
-fn asked(service: &Service, source: IpAddr, request: &Request) -> Option<Asked> {
+fn asked(service: &Service, purpose: Purpose, source: IpAddr, request: &Request) -> Option<Asked> {
     // Whoever may GET a page may ask for its head.
     let method = match request.method() {
         &Method::HEAD => &Method::GET,
         method => method,
     };
     Some(Asked {
+        purpose,
         credential: credential(service, request.headers())?,
         method: method.to_string(),
         path: request.uri().path().to_owned(),
@@ -109,12 +150,22 @@ pub(super) fn session_id<'a>(headers: &'a HeaderMap, cookie: &str) -> Option<&'a
 
 impl Service {
     /// The reply to a request that is refused. A source that fails too often is told to wait.
-    pub(super) fn refusal(&self, refused: Option<Refused>, source: IpAddr) -> Response {
+    pub(super) fn refusal(
+        &self,
+        purpose: Purpose,
+        refused: Option<Refused>,
+        source: IpAddr,
+    ) -> Response {
         match refused {
             Some(Refused::Forbidden(reason)) => answers::error(
                 StatusCode::FORBIDDEN,
                 reason.code(),
-                "the key may not see this: its tier needs usage_of_others, and its restrictions count here too",
+                match purpose {
+                    Purpose::Leases => "the key may not order: its restrictions count here too",
+                    Purpose::Trail | Purpose::Accounts => {
+                        "the key may not see this: its tier needs usage_of_others, and its restrictions count here too"
+                    }
+                },
             ),
             Some(Refused::Ending) => {
                 answers::error(StatusCode::SERVICE_UNAVAILABLE, "ending", "the server ends")

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::door::{Asked, Refused};
+use super::door::{Asked, Purpose, Refused};
 use super::sessions::MAX_SECS;
 use super::{Service, guard, page};
 use crate::clock::now_secs;
@@ -37,6 +37,7 @@ pub(super) async fn enter(
     }
     let key = key.trim().to_owned();
     let asked = Asked {
+        purpose: Purpose::Trail,
         credential: key.clone(),
         method: "GET".to_owned(),
         path: "/".to_owned(),
@@ -45,7 +46,7 @@ pub(super) async fn enter(
     let visitor = match service.door().ask(asked).await {
         Ok(visitor) => visitor,
         Err(refused) => {
-            let status = service.refusal(Some(refused), client.ip()).status();
+            let status = service.refusal(Purpose::Trail, Some(refused), client.ip()).status();
             let message = match (refused, status) {
                 (_, StatusCode::TOO_MANY_REQUESTS) => {
                     "Too many invalid keys came from this address. Wait five minutes."

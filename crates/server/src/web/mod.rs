@@ -6,6 +6,7 @@ mod door;
 mod failures;
 mod guard;
 mod headers;
+mod ledger;
 mod login;
 mod page;
 mod parameters;
@@ -26,11 +27,12 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::gate::Gate;
+use crate::ledger::{Ledger, LedgerError};
 use crate::store::{Reader, StoreError};
 use failures::Failures;
 use sessions::Sessions;
 
-pub use door::{Door, Doorkeeper, door};
+pub use door::{Door, Doorkeeper, Engines, door};
 pub use tls::{TlsError, server_config};
 
 /// The most questions to the store at a time.
@@ -53,8 +55,12 @@ pub struct Settings {
     pub door: Door,
     /// The gates that say what is left of limits.
     pub gates: Vec<Arc<Gate>>,
+    /// The ledger of budgets.
+    pub ledger: Option<Ledger>,
     /// Whether clients connect with TLS.
     pub is_encrypted: bool,
+    /// Whether TLS accepts only clients with a certificate.
+    pub has_client_certificates: bool,
     /// Whether the server ends: then questions to the store are not answered to their end.
     pub is_ending: Arc<AtomicBool>,
 }
@@ -82,6 +88,10 @@ enum Unanswered {
     Bad(String),
     /// The store cannot be read.
     Store(StoreError),
+    /// This server has no ledger.
+    NoLedger,
+    /// The ledger does not respond.
+    Ledger(LedgerError),
     /// The server ends, or a thread of it has.
     Ending,
 }
@@ -117,6 +127,7 @@ pub fn router(settings: Settings) -> Router {
     let routes = api
         .merge(pages)
         .merge(open)
+        .merge(ledger::routes(&service))
         .fallback(page::unknown)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(headers::limit_time))
@@ -213,6 +224,11 @@ impl Unanswered {
             // Where it is concerns nobody who asks.
             Self::Store(StoreError::File(..)) => ("store", "the store cannot be opened".to_owned()),
             Self::Store(error) => ("store", error.to_string()),
+            Self::NoLedger => {
+                let message = "this server has no ledger; start `vkey serve` with --ledger";
+                return (StatusCode::NOT_FOUND, "no_ledger", message.to_owned());
+            }
+            Self::Ledger(error) => (error.code(), ledger::message(error)),
             Self::Ending => ("ending", "the server ends".to_owned()),
         };
         (StatusCode::SERVICE_UNAVAILABLE, code, message)

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use vkey::key::claims::is_id;
+use vkey::ledger::AccountName;
+
 use crate::store::{By, Cursor, Filter, Status, UsageFilter};
 
 /// The most records of one answer.
@@ -25,6 +28,14 @@ const SECS_PER_DAY: u64 = 86_400;
 /// The parameters of a request.
 pub(super) struct Parameters {
     pairs: Vec<(String, String)>,
+}
+
+/// Accounts of the ledger.
+pub(super) enum Accounts {
+    /// One, in the present window unless another is named.
+    One(AccountName, Option<u32>),
+    /// Those of a tenant, or of one of its keys.
+    OfTenant(String, Option<String>),
 }
 
 /// Why parameters are refused.
@@ -138,6 +149,24 @@ impl Parameters {
                 .unwrap_or(DEFAULT_RECORDS),
             cursor: self.read("cursor", "the member next of an answer", Cursor::parse)?,
         })
+    }
+
+    /// Which accounts of the ledger are asked for.
+    pub(super) fn accounts(&self) -> Result<Accounts, BadParameter> {
+        let expected = "key/TENANT/JTI/UNIT/PERIOD or tenant/TENANT/UNIT/PERIOD";
+        let account = self.read("account", expected, AccountName::parse)?;
+        let window = self.read("window", "the number of a window", |text| text.parse().ok())?;
+        let id = |text: &str| is_id(text).then(|| text.to_owned());
+        let expected = "1 to 64 of A-Z a-z 0-9 _ -";
+        let (tenant, jti) = (self.read("tenant", expected, id)?, self.read("jti", expected, id)?);
+        match (account, tenant) {
+            (Some(account), None) if jti.is_none() => Ok(Accounts::One(account, window)),
+            (None, Some(tenant)) if window.is_none() => Ok(Accounts::OfTenant(tenant, jti)),
+            _ => Err(BadParameter::Invalid(
+                "account",
+                "given, alone or with window; otherwise tenant, alone or with jti",
+            )),
+        }
     }
 
     /// Which requests count, and what they are grouped by.
