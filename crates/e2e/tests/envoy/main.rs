@@ -32,6 +32,7 @@ mod audit_finality;
 mod audit_lines;
 mod audit_serve;
 mod bodies;
+mod budgets;
 mod certificates;
 mod client_libraries;
 mod clients;
