@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::keys;
+use crate::llm::in_front_of;
+use crate::llm::quotas::{case_of, chat, used, word};
+use crate::metrics::series;
+use crate::support::{Connection, Provider, Replay};
 
 use site::{Keeping, Redis, Site};
 
@@ -128,4 +132,54 @@ fn a_network_that_is_held_back_holds_back_no_more_than_the_rest() {
         assert!((LIMIT..=LIMIT + beyond).contains(&passed), "{jti}: {passed}");
         site.assert_spent(jti);
     }
+}
+
+/// Streams that end, and streams whose clients leave, over both proxies: the ledger has what both have charged, and that is
+/// what the provider reported.
+#[test]
+fn the_tokens_of_all_proxies_are_settled_in_the_ledger() {
+    const STREAMS: u64 = 400;
+    const USED: u64 = 50;
+    let provider = Provider::start(|request| {
+        let sent = Replay::events().piece(word("Rhine"));
+        if case_of(request) == "whole" { sent.piece(used(USED)) } else { sent.silence() }
+    });
+    let quotas = json!([{"tokens": 1_000_000, "per": "total", "scope": "cluster"}]);
+    let plugin = json!({
+        "tiers": {"default": {"quotas": quotas}},
+        "tenants": {"whole": {}, "left": {}},
+    });
+    let site = Site::start_with(2, plugin, Keeping::File, |main, plugin| {
+        in_front_of(&provider, "budget-tokens", main, plugin)
+    });
+    let [whole, left] =
+        ["whole", "left"].map(|tenant| site.main.key("streams", json!({"tenant": tenant})));
+    for number in 0..STREAMS {
+        let envoy = &site.proxies[usize::from(number % 2 == 1)];
+        let mut connection = Connection::open(envoy.gate());
+        if number % 4 < 3 {
+            assert_eq!(connection.send(&chat(&whole, "whole")).status, 200);
+        } else {
+            connection.send_raw(&chat(&left, "left").encode()).unwrap();
+            while connection.read_some().unwrap() < "Rhine".len() {}
+        }
+    }
+    let charged = |tenant: &str| {
+        let tokens = site.proxies.iter().flat_map(|envoy| series(envoy, "vkey_tokens_total"));
+        tokens.filter(|one| one.labels["tenant"] == tenant).map(|one| one.value).sum::<u64>()
+    };
+    let in_ledger = |tenant: &str, tokens: u64| {
+        let name = format!("key/{tenant}/streams/tokens/total");
+        site.wait_for_account(&name, |sums| sums["used"] == tokens);
+    };
+    // A stream whose client left ends when the proxy finds out.
+    for envoy in &site.proxies {
+        envoy.wait_for_access_log(usize::try_from(STREAMS / 2).unwrap());
+    }
+    in_ledger("whole", STREAMS * 3 / 4 * USED);
+    assert_eq!(charged("whole"), STREAMS * 3 / 4 * USED);
+    // What one request reserves is what each costs whose client leaves.
+    let each = charged("left") / (STREAMS / 4);
+    assert_eq!(charged("left"), each * STREAMS / 4);
+    in_ledger("left", charged("left"));
 }

@@ -211,22 +211,20 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_held: &AtomicBool) {
 
 impl Site {
     pub(super) fn start(proxies: usize, tiers: Value, keeping: Keeping) -> Self {
-        Self::start_with(proxies, tiers, keeping, |main, plugin| {
+        Self::start_with(proxies, json!({"tiers": tiers}), keeping, |main, plugin| {
             keys::options("budgets", main, plugin)
         })
     }
 
     pub(super) fn start_with(
         proxies: usize,
-        tiers: Value,
+        mut plugin: Value,
         keeping: Keeping,
         options: impl Fn(&Minter, Value) -> Options,
     ) -> Self {
         let main = Minter::new("main", None);
-        let plugin = json!({
-            "ledger": {"cluster": "vkey_ledger", "key": format!("${{{LEDGER_KEY}}}")},
-            "tiers": tiers,
-        });
+        let key = format!("${{{LEDGER_KEY}}}");
+        plugin["ledger"] = json!({"cluster": "vkey_ledger", "key": key});
         let ledger = Ledger::start(&main, &plugin, keeping);
         let network = Network::start(ledger.address);
         let mut site = Self { main, plugin, network, ledger, proxies: Vec::new() };

@@ -1,7 +1,7 @@
 //! Requests to AI services and their responses, on a real Envoy, with a provider that replays.
 
 mod clients;
-mod quotas;
+pub(crate) mod quotas;
 mod requests;
 mod responses;
 

@@ -20,7 +20,7 @@ const MAX_TOKENS: u64 = 100;
 const PLENTY: u64 = 1_000_000_000;
 
 /// A request for a stream of a chat. `case` tells the provider what to send.
-fn chat(key: &str, case: &str) -> Request {
+pub(crate) fn chat(key: &str, case: &str) -> Request {
     let body = json!({
         "model": "gpt-4o-mini",
         "max_tokens": MAX_TOKENS,
@@ -33,18 +33,18 @@ fn chat(key: &str, case: &str) -> Request {
         .body(body.to_string())
 }
 
-fn case_of(request: &Received) -> String {
+pub(crate) fn case_of(request: &Received) -> String {
     request.target().split_once("?case=").unwrap().1.to_owned()
 }
 
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let delta = json!({"content": text});
     let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
     format!("data: {}\n\n", json!({"id": "c", "model": "gpt-4o-mini", "choices": [choice]}))
 }
 
 /// The end of a stream: the usage and `[DONE]`.
-fn used(total: u64) -> String {
+pub(crate) fn used(total: u64) -> String {
     let usage = json!({"prompt_tokens": 1, "completion_tokens": total - 1, "total_tokens": total});
     format!("data: {}\n\ndata: [DONE]\n\n", json!({"id": "c", "choices": [], "usage": usage}))
 }
