@@ -92,6 +92,9 @@ pub struct AuditRecord<'a> {
     pub tls_policy: Option<Cow<'a, str>>,
     /// What is unusual about the use of the key. Only the first such request of a window has it.
     pub anomaly: Option<Cow<'a, str>>,
+    /// The request was charged to what the configuration leaves to this proxy while the ledger does not respond. Records of
+    /// other requests do not have the member.
+    pub is_local: bool,
     /// The id of the configuration in force. `None` is written as an empty string, so that a record always ends in a
     /// string.
     pub plan: Option<Cow<'a, str>>,
@@ -159,11 +162,11 @@ pub struct Mask {
 }
 
 /// The members of a line, in their order.
-const MEMBERS: [&str; 37] = [
+const MEMBERS: [&str; 38] = [
     "vkey", "ts", "host", "req", "decision", "reason", "kid", "jti", "tenant", "sub", "tier",
     "caveats", "src", "method", "authority", "path", "query_keys", "model", "mcp", "tokens",
-    "cost", "tls_verdict", "tls_policy", "anomaly", "plan", "chain", "seq", "prev", "mac", "start",
-    "peer", "status", "bytes_in", "bytes_out", "duration_ns", "upstream", "flags",
+    "cost", "tls_verdict", "tls_policy", "anomaly", "budget", "plan", "chain", "seq", "prev",
+    "mac", "start", "peer", "status", "bytes_in", "bytes_out", "duration_ns", "upstream", "flags",
 ];
 
 // === impl AuditRecord ===

@@ -108,6 +108,7 @@ fn record(members: &Members<'_>) -> Result<AuditRecord<'static>, Invalid> {
         tls_verdict: text("tls_verdict")?,
         tls_policy: text("tls_policy")?,
         anomaly: text("anomaly")?,
+        is_local: members.read("budget", |node| node.choice(&[("local", true)]))?.unwrap_or(false),
         plan: text("plan")?.filter(|plan| !plan.is_empty()),
         link: link(members)?,
     })

@@ -108,6 +108,9 @@ impl AuditRecord<'_> {
             None => self.write_policy(half),
         }
         half.string(r#","anomaly":"#, self.anomaly.as_deref());
+        if self.is_local {
+            half.text.push_str(r#","budget":"local""#);
+        }
         match prepared {
             Some(Prepared { plan, .. }) => half.text.push_str(plan),
             None => self.write_plan(half),

@@ -22,6 +22,7 @@ pub struct Decided {
     decision: Decision,
     exceeded: Option<Exceeded>,
     anomaly: Option<Anomaly>,
+    is_local: bool,
     verdict: Option<Verdict>,
     /// Boxed, because most requests have none.
     usage: Option<Box<Usage>>,
@@ -50,6 +51,8 @@ pub struct Outcome<'a> {
     pub exhausted: Option<Exhausted>,
     /// What is unusual about the use of the key.
     pub anomaly: Option<Anomaly>,
+    /// Whether it was charged to what is left to this proxy while the ledger does not respond.
+    pub is_local: bool,
     /// What kind of method the MCP call of the request has.
     pub mcp: Option<MethodClass>,
 }
@@ -63,6 +66,7 @@ impl Decided {
             decision,
             exceeded: None,
             anomaly: None,
+            is_local: false,
             verdict: None,
             usage: None,
             is_recorded: false,
@@ -78,6 +82,12 @@ impl Decided {
     #[must_use]
     pub fn counted(self, exceeded: Option<Exceeded>, anomaly: Option<Anomaly>) -> Self {
         Self { exceeded, anomaly, ..self }
+    }
+
+    /// The same request, charged to what is left to this proxy while the ledger does not respond, or not.
+    #[must_use]
+    pub fn charged_locally(self, is_local: bool) -> Self {
+        Self { is_local, ..self }
     }
 
     /// The same request, with the verdict on its upstream.
@@ -177,6 +187,7 @@ impl Decided {
             tenant: self.key.as_ref().map(|key| key.tenant()),
             exhausted: self.exceeded.map(|exceeded| exceeded.exhausted),
             anomaly: self.anomaly,
+            is_local: self.is_local,
             mcp: self.seen.method_class(),
         }
     }
@@ -203,6 +214,7 @@ impl Decided {
         record.decision = Some(self.decision);
         record.tls_verdict = self.verdict.map(|verdict| Cow::Borrowed(verdict.word()));
         record.anomaly = self.anomaly.map(|anomaly| Cow::Borrowed(anomaly.word()));
+        record.is_local = self.is_local;
         record.model = self.seen.model(usage.and_then(|usage| usage.served.as_deref()));
         record.tokens = usage.and_then(|usage| usage.tokens);
         record.cost = usage.and_then(|usage| usage.micro_usd);

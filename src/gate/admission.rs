@@ -49,15 +49,24 @@ pub struct Admitted {
     pub miscounted: Option<NotCounted>,
     /// What it reserved.
     pub reservations: Reservations,
-    /// A lease of a budget is low.
+    /// How the leases of its budgets stand.
+    pub leases: LeaseState,
+}
+
+/// How the leases of a key stand after a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseState {
+    /// One of them is low.
     pub is_low: bool,
+    /// The request was charged beyond one of them, because the ledger does not respond.
+    pub is_local: bool,
 }
 
 /// The count of a request in one cell, and what is left of its limits.
 struct Entry {
     counted: CountedRequest,
     left: Vec<Allowance>,
-    is_low: bool,
+    leases: LeaseState,
 }
 
 impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
@@ -150,13 +159,13 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         look: Option<Snapshot<'n, Cell>>,
         of_key: Entry,
     ) -> Admitted {
-        let Entry { counted, mut left, is_low: is_low_of_key } = of_key;
+        let Entry { counted, mut left, leases: of_key } = of_key;
         let CountedRequest { decision, exceeded, reservation } = counted;
         let mut admitted = match self.count_tenant(tenant, look, decision) {
-            Ok(Entry { counted, left, is_low }) => Admitted {
+            Ok(Entry { counted, left, leases }) => Admitted {
                 exceeded: exceeded.or(counted.exceeded),
                 allowances: left,
-                is_low: is_low || is_low_of_key,
+                leases: leases.or(of_key),
                 reservations: Reservations {
                     decision: counted.decision,
                     key: None,
@@ -305,8 +314,11 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
         let (now_ns, mode) = (self.now_ns, self.mode);
         let counted = cell.count(decision, charged, &self.amounts, barred, now_ns, mode);
         let left = self.left(cell, charges, counted.decision);
-        let is_low = self.key.has_budgets() && cell.tally().is_low(charges, now_ns);
-        Entry { counted, left, is_low }
+        let leases = match self.key.has_budgets() {
+            true => LeaseState::of(cell, charges, counted.decision, now_ns),
+            false => LeaseState::default(),
+        };
+        Entry { counted, left, leases }
     }
 
     /// What is left of the limits of a cell, if the response to a request with this decision shows it.
@@ -333,11 +345,11 @@ impl<'a, S: SharedData + ?Sized> Admission<'a, S> {
 
 impl Admitted {
     /// A request that only its key has counted.
-    fn by_key(Entry { counted, left, is_low }: Entry, amounts: Amounts) -> Self {
+    fn by_key(Entry { counted, left, leases }: Entry, amounts: Amounts) -> Self {
         let CountedRequest { decision, exceeded, reservation } = counted;
         let reservations = Reservations { decision, key: reservation, tenant: None, amounts };
         let uncounted = Self::uncounted(decision);
-        Self { exceeded, allowances: left, reservations, is_low, ..uncounted }
+        Self { exceeded, allowances: left, reservations, leases, ..uncounted }
     }
 
     fn uncounted(decision: Decision) -> Self {
@@ -353,8 +365,20 @@ impl Admitted {
                 tenant: None,
                 amounts: Amounts::default(),
             },
-            is_low: false,
+            leases: LeaseState::default(),
         }
+    }
+}
+
+impl LeaseState {
+    fn of(cell: &Cell, charges: &[Charge], decision: Decision, now_ns: u64) -> Self {
+        let is_local = decision == Decision::Allow && cell.tally().is_local(charges, now_ns);
+        Self { is_low: cell.tally().is_low(charges, now_ns), is_local }
+    }
+
+    fn or(self, other: Self) -> Self {
+        let is_local = self.is_local || other.is_local;
+        Self { is_low: self.is_low || other.is_low, is_local }
     }
 }
 

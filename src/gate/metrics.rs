@@ -56,6 +56,9 @@ impl Metrics {
         if let (Some(class), Some(decision)) = (outcome.mcp, outcome.decision) {
             self.add(host, Series::McpCalls(class, decision.word(), tenant), 1);
         }
+        if outcome.is_local {
+            self.add(host, Series::LocalBudgets(tenant), 1);
+        }
         if let Some(anomaly) = outcome.anomaly {
             self.add(host, Series::Anomalies(anomaly, tenant), 1);
         }

@@ -142,11 +142,12 @@ impl<H: Host> RequestGate<'_, H> {
             },
         };
         if key.has_budgets() {
-            self.budgets.watch(self.host, self.ticker, key, admitted.is_low);
+            self.budgets.watch(self.host, self.ticker, key, admitted.leases.is_low);
         }
         log_miscount(self.host, admitted.miscounted);
         let decided = Decided::with_key(seen, Rc::clone(key), admitted.decision)
             .counted(admitted.exceeded, admitted.anomaly)
+            .charged_locally(admitted.leases.is_local && admitted.decision.forwards())
             .with_usage(reserve.as_ref().map(reserved_usage))
             .with_verdict(verdict);
         let route = match (admitted.decision, route) {

@@ -25,6 +25,7 @@ pub(super) enum Series {
     LedgerCalls(bool),
     LedgerUp,
     LimitHits(Exhausted, Tenant),
+    LocalBudgets(Tenant),
     McpCalls(MethodClass, &'static str, Tenant),
     NewestRevocationsVersion,
     OutdatedRevocations,
@@ -104,6 +105,9 @@ impl fmt::Display for Named<'_> {
                     Exhausted::Limit(name) => name.fmt(f)?,
                 }
                 write!(f, ".tenant.{}", tenant(of))
+            }
+            Series::LocalBudgets(of) => {
+                write!(f, "vkey_budget_local_total.tenant.{}", tenant(of))
             }
             Series::McpCalls(class, decision, of) => {
                 let (class, tenant) = (class.word(), tenant(of));

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
-use crate::audit::Line;
+use crate::audit::{Line, Mask};
 use crate::decision::Decision;
 use crate::json::Json;
 
@@ -23,6 +23,8 @@ struct Proxy {
     /// The calls so far, whoever made them.
     calls: Cell<usize>,
     is_reachable: Cell<bool>,
+    /// An item for each request whose record says that it was charged without the ledger.
+    locals: RefCell<Vec<()>>,
 }
 
 /// A request under way.
@@ -50,6 +52,7 @@ impl Proxy {
             left: Cell::new(budget),
             calls: Cell::new(0),
             is_reachable: Cell::new(true),
+            locals: RefCell::default(),
         }
     }
 
@@ -149,6 +152,10 @@ impl Proxy {
     fn outcome(&self) -> Option<DenyReason> {
         let (sent, calls) = self.send();
         assert!(calls.is_empty(), "{calls:?}");
+        let record = sent.exchange.decided().expect("it is decided").record();
+        let written = record.write(&Mask::default());
+        assert_eq!(written.contains(r#","budget":"local","#), record.is_local, "{written}");
+        self.locals.borrow_mut().extend(record.is_local.then_some(()));
         sent.reason()
     }
 }
@@ -268,6 +275,7 @@ fn a_lost_ledger_refuses_what_is_not_leased_and_may_leave_a_part_to_each_proxy()
             proxy.tick(None);
         }
         assert_eq!(passed, 15 + extra);
+        assert_eq!(proxy.locals.take().len() as u64, extra, "records say so of each such request");
         let log = proxy.root.log.take();
         let said = log.iter().filter(|(_, line)| line.contains("does not respond")).count();
         assert_eq!(said, 1, "said once");

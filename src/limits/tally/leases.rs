@@ -77,6 +77,14 @@ impl Tally {
         shared(charges).filter_map(lease).any(|lease| lease.is_low() && !lease.state().is_pending)
     }
 
+    /// Whether one of these charges is beyond what the ledger has granted, because it does not respond.
+    pub fn is_local(&self, charges: &[Charge], now_ns: u64) -> bool {
+        let now_ns = now_ns.max(self.clock_ns);
+        let lease = |(charge, quota): (&Charge, &Quota)| self.lease(charge.scope, quota, now_ns);
+        let is_local = |lease: &Lease| lease.state().is_lost && lease.used > lease.granted;
+        shared(charges).filter_map(lease).any(is_local)
+    }
+
     /// Whether something is held of a budget of these charges, or the ledger must still be told what was spent.
     pub fn holds_leases(&self, charges: &[Charge]) -> bool {
         let of =
