@@ -62,8 +62,14 @@ run: build $(ENVOY) ## Start Envoy with envoy.yaml and print a key to try
 	@tools/run.sh
 
 .PHONY: demo
-demo: ## Send requests to the gate that `make run` has started in another terminal
+demo: ## Send requests to the gate that `make run` has started in another terminal, then show a budget of two Envoys
 	@tools/demo.sh
+	@tools/demo-budgets.sh
+
+.PHONY: demo-budgets
+demo-budgets: build $(ENVOY) ## Show two Envoys that share one budget, and kill one of them
+	@tools/setup.sh curl
+	@tools/demo-budgets.sh
 
 # The number of cases of each property test. Other targets have proptest's default, 256.
 check check-rest: export PROPTEST_CASES ?= 1000
