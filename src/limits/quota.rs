@@ -63,8 +63,9 @@ pub enum QuotaScope {
     Proxy,
     /// All proxies with the same ledger: see [`Lease`](crate::limits::lease::Lease).
     Cluster {
-        /// What a proxy may spend beyond its lease in each window while the ledger does not respond.
-        local: u64,
+        /// What a proxy may spend beyond its lease in each window while the ledger does not respond, in percent of the
+        /// budget: 0 to 100.
+        local_percent: u8,
     },
 }
 
@@ -199,7 +200,7 @@ impl Quota {
         let known = [requests, tokens, cost_usd, per, "scope", "on_loss", "local_percent"];
         let members = node.members(&known)?;
         let quota = Self::read_members(node, &members)?;
-        Ok(Self { scope: read_scope(&members, quota.limit)?, ..quota })
+        Ok(Self { scope: read_scope(&members)?, ..quota })
     }
 
     fn read_members(node: &Node<'_>, members: &Members<'_>) -> Result<Self, Invalid> {
@@ -224,6 +225,16 @@ impl Quota {
     /// Whether all proxies share it.
     pub fn is_shared(&self) -> bool {
         matches!(self.scope, QuotaScope::Cluster { .. })
+    }
+
+    /// What a proxy may spend beyond its lease in each window while the ledger does not respond.
+    pub fn local(&self) -> u64 {
+        let percent = match self.scope {
+            QuotaScope::Cluster { local_percent } => local_percent,
+            QuotaScope::Proxy => 0,
+        };
+        let local = u128::from(self.limit).saturating_mul(percent.into()) / 100;
+        u64::try_from(local).unwrap_or(u64::MAX)
     }
 
     /// The use at a time: the same within its window, only debt in a later one. An earlier time
@@ -288,8 +299,8 @@ impl Quota {
     }
 }
 
-/// Reads which proxies share a quota of this limit, and what each of them may spend without the ledger.
-fn read_scope(members: &Members<'_>, limit: u64) -> Result<QuotaScope, Invalid> {
+/// Reads which proxies share a quota, and what each of them may spend without the ledger.
+fn read_scope(members: &Members<'_>) -> Result<QuotaScope, Invalid> {
     let scopes = [("proxy", false), ("cluster", true)];
     let is_shared = members.read("scope", |node| node.choice(&scopes))?.unwrap_or(false);
     let is_local = members.read("on_loss", |node| {
@@ -300,15 +311,14 @@ fn read_scope(members: &Members<'_>, limit: u64) -> Result<QuotaScope, Invalid> 
     })?;
     let percent = members.read("local_percent", |node| match node.integer()? {
         _ if is_local != Some(true) => Err(node.unusable("it needs \"on_loss\": \"local\"")),
-        percent @ 1..=100 => Ok(percent),
+        percent @ 1..=100 => u8::try_from(percent).map_err(|_| node.expected("1 to 100")),
         _ => Err(node.expected("1 to 100")),
     })?;
     if is_local == Some(true) && percent.is_none() {
         return members.require("local_percent").map(|_| QuotaScope::Proxy);
     }
-    let local = u128::from(limit) * u128::from(percent.unwrap_or(0)) / 100;
-    let local = u64::try_from(local).unwrap_or(u64::MAX);
-    Ok(if is_shared { QuotaScope::Cluster { local } } else { QuotaScope::Proxy })
+    let local_percent = percent.unwrap_or(0);
+    Ok(if is_shared { QuotaScope::Cluster { local_percent } } else { QuotaScope::Proxy })
 }
 
 /// What a request reserved of a quota.

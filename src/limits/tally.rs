@@ -88,7 +88,7 @@ type Uses = SmallVec<[Used; 3]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Used {
     Rate(Tat),
-    Quota(Quota, Spent),
+    Quota(Unit, Period, Spent),
     /// An amount of the lease with this id.
     Lease {
         id: u64,
@@ -221,11 +221,11 @@ impl Tally {
             Limit::Quota(quota) => {
                 let (amount, spent) = (amounts.of(quota.unit), self.spent(scope, &quota, now_ns));
                 if amount == 0 {
-                    return Ok(Used::Quota(quota, spent));
+                    return Ok(Used::Quota(quota.unit, quota.per, spent));
                 }
                 let spent = quota.reserve(spent, amount, secs(now_ns));
                 spent
-                    .map(|spent| Used::Quota(quota, spent))
+                    .map(|spent| Used::Quota(quota.unit, quota.per, spent))
                     .map_err(|secs| exceeded(charge.reason(), secs.map(nanos)))
             }
         }
@@ -340,7 +340,7 @@ impl Tally {
                 Some(rate) => rate.tat = tat,
                 None => self.rates.push(RateUse { scope, tat }),
             },
-            Used::Quota(Quota { unit, per, .. }, spent) => {
+            Used::Quota(unit, per, spent) => {
                 match self.quotas.iter_mut().find(|used| used.is(scope, unit, per)) {
                     Some(used) => used.spent = spent,
                     None => self.quotas.push(QuotaUse { scope, unit, per, spent }),

@@ -52,6 +52,7 @@ fn record() -> impl Strategy<Value = AuditRecord<'static>> {
                 tls_verdict: text(),
                 tls_policy: text(),
                 anomaly: text(),
+                is_local: ts_micros % 2 == 0,
                 plan: text().filter(|plan: &std::borrow::Cow<'_, str>| !plan.is_empty()),
                 link: None,
             }

@@ -19,7 +19,9 @@ impl Tally {
             record.put(tat.ns.to_le_bytes());
             record.put(tat.fraction.to_le_bytes());
         });
-        write_list(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
+        let has_leases = if self.leases.is_empty() { 0 } else { LEASES };
+        record.put([length(&self.quotas) | has_leases]);
+        write_items(record, &self.quotas, |QuotaUse { scope, unit, per, spent }, record| {
             write_scope(*scope, record);
             record.put([*unit as u8, *per as u8]);
             record.put(spent.window.to_le_bytes());
@@ -29,6 +31,9 @@ impl Tally {
                 record.put(spent.entry.to_le_bytes());
             }
         });
+        if self.leases.is_empty() {
+            return;
+        }
         write_list(record, &self.leases, |Leased { scope, unit, per, lease }, record| {
             write_scope(*scope, record);
             record.put([*unit as u8, *per as u8]);
@@ -48,7 +53,7 @@ impl Tally {
             self.rates.push(RateUse { scope, tat: Tat { ns, fraction } });
         }
         let [quotas] = take(bytes)?;
-        for _ in 0..quotas {
+        for _ in 0..quotas & !LEASES {
             let scope = read_scope(bytes)?;
             let (unit, per) = read_kind(bytes)?;
             let window = take(bytes).map(u32::from_le_bytes)?;
@@ -63,7 +68,7 @@ impl Tally {
             let spent = Spent { window, used, over, entry };
             self.quotas.push(QuotaUse { scope, unit, per, spent });
         }
-        let [leases] = take(bytes)?;
+        let [leases] = if quotas & LEASES > 0 { take(bytes)? } else { [0] };
         for _ in 0..leases {
             let scope = read_scope(bytes)?;
             let (unit, per) = read_kind(bytes)?;
@@ -72,6 +77,10 @@ impl Tally {
         Some(())
     }
 }
+
+/// Set in the number of the quotas if a list of leases follows them. There are at most 100 quotas: 64 of children, and one of
+/// each unit and period that tier and claims set.
+const LEASES: u8 = 0x80;
 
 /// The numbers of the scopes in a record never change.
 const TIER: u8 = 0;
@@ -160,6 +169,14 @@ impl Lease {
 /// No list has more than 255 items: limits of children are bounded, and all others by the number of
 /// kinds.
 fn write_list<T>(record: &mut Writer<'_>, items: &[T], write: impl Fn(&T, &mut Writer<'_>)) {
-    record.put([u8::try_from(items.len()).unwrap_or(u8::MAX)]);
+    record.put([length(items)]);
+    write_items(record, items, write);
+}
+
+fn write_items<T>(record: &mut Writer<'_>, items: &[T], write: impl Fn(&T, &mut Writer<'_>)) {
     items.iter().for_each(|item| write(item, record));
+}
+
+fn length<T>(items: &[T]) -> u8 {
+    u8::try_from(items.len()).unwrap_or(u8::MAX)
 }

@@ -2,7 +2,7 @@
 
 use crate::decision::DenyReason;
 use crate::limits::lease::{Lack, Lease, Order, Receipt, Terms};
-use crate::limits::quota::{Period, Quota, QuotaScope, Unit};
+use crate::limits::quota::{Period, Quota, Unit};
 use crate::limits::{Amounts, Charge, Scope};
 use crate::time::{nanos, secs};
 
@@ -150,11 +150,7 @@ impl Tally {
             return Err(Lack::Exhausted);
         }
         let lease = self.lease(charge.scope, quota, now_ns).ok_or(Lack::Unleased)?;
-        let local = match quota.scope {
-            QuotaScope::Cluster { local } => local,
-            QuotaScope::Proxy => 0,
-        };
-        lease.reserve(amount, local).map(|_| Used::Lease { id: lease.id, amount })
+        lease.reserve(amount, quota.local()).map(|_| Used::Lease { id: lease.id, amount })
     }
 
     /// The refusal of a request for which a lease has no room.

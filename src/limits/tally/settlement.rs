@@ -76,7 +76,7 @@ impl Tally {
         let (now_secs, at_secs) = (secs(self.clock_ns), secs(at_ns));
         let has_turned = quota.per.window(at_secs) != quota.per.window(now_secs);
         let is_there = match then {
-            Used::Quota(_, then) => has_turned || then.entry == spent.entry,
+            Used::Quota(_, _, then) => has_turned || then.entry == spent.entry,
             Used::Rate(_) | Used::Lease { .. } => false,
         };
         let amount = if is_there { reserved.of(quota.unit) } else { 0 };
@@ -87,7 +87,7 @@ impl Tally {
         if self.check_places(from_ref(charge), actual, self.clock_ns).is_ok() {
             let reserved = QuotaReservation { amount, at_secs };
             let settled = quota.settle(spent, reserved, used, now_secs);
-            self.set(charge.scope, &Used::Quota(*quota, settled));
+            self.set(charge.scope, &Used::Quota(quota.unit, quota.per, settled));
         }
     }
 }

@@ -535,6 +535,6 @@ fn a_cell_has_a_largest_size() {
     cell.write(&mut Writer::over(&mut record));
     assert_eq!(
         record.len(),
-        7 * 8 + 8 + 4 + 1 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
+        7 * 8 + 8 + 4 + 1 + 1 + 64 * (1 + 16 + 8 + 2 + 4 + 8 + 8 + 4) + 32 * 8 + 1 + 1
     );
 }
