@@ -117,7 +117,7 @@ impl Account {
 
     /// What is promised or spent.
     pub fn charged(&self) -> u64 {
-        let leases = self.leases.values().map(|held| held.charged());
+        let leases = self.leases.values().map(Held::charged);
         leases.fold(self.carried, u64::saturating_add)
     }
 

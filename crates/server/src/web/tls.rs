@@ -57,7 +57,7 @@ pub fn server_config(
 }
 
 /// All certificates of a file; `None` if there are none, or one cannot be read.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!found.is_empty()).then_some(found)
 }
