@@ -75,9 +75,11 @@ impl Account {
         let name = members.require("account")?.string()?;
         let count = |member| members.require(member)?.count();
         let until = members.require("until")?;
-        let is_money = AccountName::parse(name).is_some_and(|name| name.unit == Unit::CostMicroUsd);
+        let known = AccountName::parse(name);
+        let is_money = known.as_ref().is_some_and(|name| name.unit == Unit::CostMicroUsd);
         Ok(Self {
-            name: escape_word(name),
+            // One that is valid has no character to escape.
+            name: known.map_or_else(|| escape_word(name), |name| name.to_string()),
             is_money,
             limit: count("limit")?,
             used: count("used")?,
