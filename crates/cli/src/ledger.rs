@@ -28,7 +28,7 @@ pub(super) struct LedgerArgs {
     #[arg(long, value_name = "NAME", value_parser = input::variable_name, conflicts_with = "ledger", group = "ledger_place")]
     ledger_env: Option<String>,
     /// The audience of keys that may order from the ledger
-    #[arg(long, value_name = "NAME", default_value = "vkey-ledger", value_parser = super::serve::audience)]
+    #[arg(long, value_name = "NAME", default_value = "vkey-ledger", value_parser = audience)]
     pub(super) ledger_audience: String,
     /// Trust only the authorities in this PEM file for rediss; by default those of the web
     #[arg(long, value_name = "FILE", requires = "ledger_place")]
@@ -127,6 +127,14 @@ fn parse_where(text: &str) -> Result<Where, &'static str> {
         text if is_redis => Ok(Where::Redis(text.to_owned())),
         text if text.contains("://") => Err("expected a file or a URL of redis or rediss"),
         text => Ok(Where::File(PathBuf::from(text))),
+    }
+}
+
+/// Parses the audience of keys.
+pub(super) fn audience(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("expected the name of an audience"),
+        text => Ok(text.to_owned()),
     }
 }
 

@@ -390,6 +390,19 @@ fn accounts_are_listed_with_their_sums() {
     let expected = json!({"account": NAME, "window": 0, "until": null, "limit": 100, "used": 7, "held": 13,
                           "left": 80, "leases": 2, "at_secs": account["at_secs"]});
     assert_eq!(*account, expected);
+    // As the description of the API says.
+    let (_, description) = server.client("").get("/openapi.json");
+    for (schema, found) in [
+        ("Accounts", &found),
+        ("Orders", &json!({"orders": [of_key]})),
+        ("Receipts", &client.post(body(&[order(1, 2, 100, 10, 7, 0)])).1),
+    ] {
+        let schema = format!("#/components/schemas/{schema}");
+        let whole = json!({"$ref": schema, "components": description["components"]});
+        let validator = jsonschema::validator_for(&whole).unwrap();
+        let errors: Vec<_> = validator.iter_errors(found).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{schema}: {errors:?}");
+    }
     let names = |target: &str| {
         let (status, found) = client.get(target);
         assert_eq!((status, &found["more"]), (200, &json!(false)));
@@ -428,7 +441,7 @@ fn accounts_are_listed_with_their_sums() {
     let (status, metrics) = server.client(&site.operator()).get("/metrics");
     assert_eq!(status, 200);
     for sample in [
-        "vkey_ledger_orders_total 4",
+        "vkey_ledger_orders_total 5",
         "vkey_ledger_granted_total{unit=\"requests\"} 20",
         "vkey_ledger_granted_total{unit=\"cost\"} 500000",
         "vkey_ledger_unmet_orders_total 0",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use vkey::limits::lease::{Order, Receipt};
 
-/// At most one part in so many of what is left is granted at a time, so that grants shrink towards the end of a budget.
+/// What is left divided by this is granted at most at a time, so that grants shrink towards the end of a budget.
 const SHARE: u64 = 4;
 
 /// One budget in one window.

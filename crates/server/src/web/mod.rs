@@ -33,7 +33,6 @@ use failures::Failures;
 use sessions::Sessions;
 
 pub use door::{Door, Doorkeeper, Engines, door};
-pub(crate) use tls::certificates;
 pub use tls::{TlsError, server_config};
 
 /// The most questions to the store at a time.

@@ -13,14 +13,13 @@ use redis::{
     TlsCertificates,
 };
 
+use crate::certificates::certificates;
 use crate::ledger::RedisOptions;
 use crate::ledger::account::Account;
 use crate::ledger::book::{Book, Source, Taken};
 use crate::ledger::error::LedgerError;
 use crate::ledger::orders::{Posted, first_kept, kept_until_secs};
 use crate::ledger::scarcity::{MAX_SCARCE, SCARCE_FOR};
-
-use crate::web::certificates;
 
 use super::{MAX_NAMES, Store, all, read, write};
 
