@@ -86,6 +86,7 @@ TEST_ENV := VKEY_TEST_ENVOY=$(abspath $(ENVOY)) VKEY_TEST_ENVOYS=$(abspath $(OLD
 .PHONY: test
 test: lint-quick module istio $(ENVOY) ## Run the lints, the tests of library, command and repository, the scenarios, and the main end-to-end tests
 	@tools/setup.sh python3
+	@tools/setup.sh redis
 	$(TEST_ENV) tools/quick-tests.sh $(abspath $(ENVOY))
 	@echo "make test: all passed"
 

@@ -54,7 +54,7 @@ enum Cause {
     Closed,
     /// The connection failed.
     Connect(io::Error),
-    /// The response is not a usage document.
+    /// The response is not what was asked for.
     NoUsage(Invalid),
     /// The server does not speak HTTP.
     NotHttp,
@@ -98,6 +98,15 @@ const GATE: Endpoint = Endpoint {
     owner: "the gate's",
 };
 
+/// The ledger of budgets of `vkey serve`.
+const LEDGER: Endpoint = Endpoint {
+    server: "the ledger",
+    expected: "accounts of a ledger",
+    url: "--ledger",
+    redirect_reason: ", because the key would be sent there too",
+    owner: "the ledger's",
+};
+
 /// The admin interface of an Envoy.
 const ADMIN: Endpoint = Endpoint {
     server: "the admin interface",
@@ -119,10 +128,15 @@ pub(super) struct Reason {
 impl Client {
     /// Sends a request with a key, and returns the body of the response.
     pub(super) fn ask(&self, url: &str, key: &str) -> Result<Vec<u8>, ClientError> {
-        self.ask_gate(url, key).map_err(|cause| ClientError { endpoint: &GATE, cause })
+        self.ask_with_key(url, key).map_err(|cause| ClientError { endpoint: &GATE, cause })
     }
 
-    fn ask_gate(&self, url: &str, key: &str) -> Result<Vec<u8>, Cause> {
+    /// Sends a request with a key to a ledger, and returns the body of the response.
+    pub(super) fn ask_ledger(&self, url: &str, key: &str) -> Result<Vec<u8>, ClientError> {
+        self.ask_with_key(url, key).map_err(|cause| ClientError { endpoint: &LEDGER, cause })
+    }
+
+    fn ask_with_key(&self, url: &str, key: &str) -> Result<Vec<u8>, Cause> {
         let bearer = Zeroizing::new(format!("Bearer {key}"));
         let request = self.agent().get(url).header(AUTHORIZATION, bearer.as_str());
         let response = request.header(ACCEPT, "application/json").call();
@@ -132,7 +146,7 @@ impl Client {
             return Err(Cause::Redirect(status));
         }
         let body = self.read(response)?;
-        // A server that is not a gate, e.g. an echo service, must not make this command print the key.
+        // A server that is neither, e.g. an echo service, must not make this command print the key.
         if String::from_utf8_lossy(&body).contains(key) {
             return Err(Cause::RepeatsKey);
         }
@@ -224,6 +238,11 @@ impl ClientError {
         Self { endpoint: &GATE, cause: Cause::NoUsage(invalid) }
     }
 
+    /// The response has no accounts of a ledger.
+    pub(super) fn not_accounts(invalid: Invalid) -> Self {
+        Self { endpoint: &LEDGER, cause: Cause::NoUsage(invalid) }
+    }
+
     /// The same error for a request for the counts of others.
     pub(super) fn of_others(self) -> Self {
         let cause = match self.cause {
@@ -282,8 +301,9 @@ impl fmt::Display for ClientError {
                      can ask for another key or a tenant",
                 )
             }
-            Cause::RepeatsKey => f.write_str(
-                "the response contains the key, which a gate never returns, so it is not shown; check --url",
+            Cause::RepeatsKey => write!(
+                f,
+                "the response contains the key, which {server} never returns, so it is not shown; check {url}",
             ),
             Cause::Timeout(secs) => write!(
                 f,

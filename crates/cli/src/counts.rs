@@ -157,7 +157,7 @@ fn widths(rows: &[Row]) -> (usize, usize, usize, usize) {
 }
 
 /// Micro-USD in dollars: at least cents, without trailing zeros after them.
-fn dollars(micros: u64) -> String {
+pub(super) fn dollars(micros: u64) -> String {
     let (whole, part) = (micros / 1_000_000, micros % 1_000_000);
     let below_cents = format!("{:04}", part % 10_000);
     format!("${whole}.{:02}{}", part / 10_000, below_cents.trim_end_matches('0'))

@@ -22,19 +22,19 @@ const MAX_CA_BYTES: u64 = 1024 * 1024;
 pub(super) struct LedgerArgs {
     /// Lease budgets to proxies, and keep the ledger in this file of SQLite, which is made if it is not there, or in the
     /// Redis of a URL without a password, e.g. rediss://redis.example:6379/0
-    #[arg(long, value_name = "WHERE", value_parser = parse_where)]
+    #[arg(long, value_name = "WHERE", value_parser = parse_where, group = "ledger_place")]
     ledger: Option<Where>,
     /// Keep the ledger in the Redis of the URL in this environment variable: redis or rediss, with user and password
-    #[arg(long, value_name = "NAME", value_parser = input::variable_name, conflicts_with = "ledger")]
+    #[arg(long, value_name = "NAME", value_parser = input::variable_name, conflicts_with = "ledger", group = "ledger_place")]
     ledger_env: Option<String>,
     /// The audience of keys that may order from the ledger
-    #[arg(long, value_name = "NAME", default_value = "vkey-ledger", value_parser = super::serve::audience)]
+    #[arg(long, value_name = "NAME", default_value = "vkey-ledger", value_parser = audience)]
     pub(super) ledger_audience: String,
     /// Trust only the authorities in this PEM file for rediss; by default those of the web
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "ledger_place")]
     ledger_ca: Option<PathBuf>,
     /// Allow redis to other machines, which exposes its password to everyone on the network path
-    #[arg(long)]
+    #[arg(long, requires = "ledger_place")]
     ledger_allow_cleartext: bool,
 }
 
@@ -50,6 +50,8 @@ enum Where {
 pub(super) enum LedgerFailure {
     /// The ledger and the store are one file.
     IsStore,
+    /// An option is for a Redis, and the ledger is a file.
+    OfRedis,
     /// Keys for the trail could order, or the other way round.
     SameAudience,
     /// The ledger cannot be used.
@@ -81,6 +83,11 @@ impl LedgerArgs {
         let url = match (&self.ledger, &self.ledger_env) {
             (Some(Where::File(path)), _) if is_same(path, store) => {
                 return Err(LedgerFailure::IsStore.into());
+            }
+            (Some(Where::File(_)), _)
+                if self.ledger_ca.is_some() || self.ledger_allow_cleartext =>
+            {
+                return Err(LedgerFailure::OfRedis.into());
             }
             (Some(Where::File(path)), _) => return Ok(Some(ledger::Place::File(path.clone()))),
             (Some(Where::Redis(url)), _) => Zeroizing::new(url.clone()),
@@ -123,6 +130,14 @@ fn parse_where(text: &str) -> Result<Where, &'static str> {
     }
 }
 
+/// Parses the audience of keys.
+pub(super) fn audience(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("expected the name of an audience"),
+        text => Ok(text.to_owned()),
+    }
+}
+
 fn is_same(one: &Path, other: &Path) -> bool {
     let whole = |path: &Path| {
         let absolute = || std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -136,7 +151,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 impl Failure for LedgerFailure {
     fn exit(&self) -> Exit {
         match self {
-            Self::IsStore | Self::SameAudience => Exit::Usage,
+            Self::IsStore | Self::OfRedis | Self::SameAudience => Exit::Usage,
             Self::Diagnostics(_) => Exit::Environment,
             Self::Unusable(error) => match error {
                 LedgerError::Url | LedgerError::Cleartext => Exit::Usage,
@@ -154,6 +169,9 @@ impl fmt::Display for LedgerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IsStore => f.write_str("--ledger and --store are one file; choose another for one of them"),
+            Self::OfRedis => f.write_str(
+                "--ledger-ca and --ledger-allow-cleartext are for a Redis; leave them out for a file",
+            ),
             Self::SameAudience => f.write_str(
                 "--ledger-audience and --audience are the same; a key for one must not be valid for the other",
             ),

@@ -10,6 +10,7 @@
 //! usage; 3 a file, the environment, the network or the system failed; 4 undecided without a body (`explain`), or
 //! nothing to check (`tls lint`, `audit verify`). If the reader closes standard output early, that is not a failure.
 
+mod accounts;
 mod ai;
 mod attenuate;
 mod audit;

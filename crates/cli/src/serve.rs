@@ -31,7 +31,7 @@ use super::error::{Error, Failure};
 use super::exit::Exit;
 use super::explain::compile;
 use super::input::{self, InputError, Place};
-use super::ledger::{LedgerArgs, LedgerFailure};
+use super::ledger::{LedgerArgs, LedgerFailure, audience};
 use super::output::Output;
 use super::plugins::Plugin;
 use super::ring_secret::{RingEnvironment, SecretFileArgs};
@@ -442,13 +442,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 fn threshold(text: &str) -> Result<String, String> {
     let set = Thresholds::default().set(text);
     set.map(|()| text.to_owned()).map_err(|invalid| invalid.to_string())
-}
-
-pub(super) fn audience(text: &str) -> Result<String, &'static str> {
-    match text {
-        "" => Err("expected the name of an audience"),
-        text => Ok(text.to_owned()),
-    }
 }
 
 fn member(text: &str) -> Result<&'static str, String> {

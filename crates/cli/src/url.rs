@@ -6,8 +6,13 @@ use ureq::http::Uri;
 use ureq::http::uri::{Authority, Scheme};
 
 use vkey::config::DEFAULT_USAGE_PATH;
+use vkey::ledger::ACCOUNTS_PATH;
 
 const EXPECTED: &str = "expected an http or https URL, e.g. https://gw.example/.vkey/usage";
+
+/// The expected form of a ledger's URL.
+const EXPECTED_LEDGER: &str =
+    "expected an http or https URL of `vkey serve`, e.g. https://ledger.example:9911";
 
 /// The expected form of an admin interface's URL.
 const EXPECTED_ADMIN: &str = "expected an http or https URL, e.g. http://127.0.0.1:9901";
@@ -30,6 +35,18 @@ impl Url {
         }
         let path = Some(url.path).filter(|path| path != "/");
         Ok(Self { path: path.unwrap_or_else(|| DEFAULT_USAGE_PATH.to_owned()), ..url })
+    }
+
+    /// Parses the URL of a ledger, which has no path of its own, or that of its accounts.
+    pub(super) fn parse_ledger(text: &str) -> Result<Self, &'static str> {
+        let (url, query) = Self::split(text, EXPECTED_LEDGER)?;
+        if query.is_some() {
+            return Err("expected no query in the URL; use --tenant and --jti");
+        }
+        match url.path.as_str() {
+            "/" | ACCOUNTS_PATH => Ok(Self { path: ACCOUNTS_PATH.to_owned(), ..url }),
+            _ => Err(EXPECTED_LEDGER),
+        }
     }
 
     /// Parses the URL of an admin interface or one of its endpoints: the URL, and its query.
@@ -121,6 +138,21 @@ mod tests {
             .unwrap()
             .with_query(&[("jti", "k_1"), ("tenant", "t")]);
         assert_eq!(asked, "https://gw.example/a?jti=k_1&tenant=t");
+    }
+
+    #[test]
+    fn a_ledger_has_one_path() {
+        let url = |text: &str| {
+            Url::parse_ledger(text).map_or_else(str::to_owned, |url| url.with_query(&[]))
+        };
+        for text in
+            ["https://l.example", "https://l.example/", "https://l.example/v1/ledger/accounts"]
+        {
+            assert_eq!(url(text), "https://l.example/v1/ledger/accounts", "{text}");
+        }
+        assert_eq!(url("https://l.example/v1/ledger/leases"), EXPECTED_LEDGER);
+        assert_eq!(url("redis://l.example"), EXPECTED_LEDGER);
+        assert!(url("https://l.example/?tenant=a").starts_with("expected no query"));
     }
 
     #[test]

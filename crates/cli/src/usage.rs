@@ -1,4 +1,4 @@
-//! `vkey usage`: asks a running gate for the counts of a key.
+//! `vkey usage`: asks a running gate for the counts of a key, or a ledger for the budgets of a tenant.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use vkey::issuing::KeyFlaw;
 use vkey::json::Json;
 use vkey::key::claims::is_id;
 
+use super::accounts::{Accounts, MAX_ACCOUNTS_BYTES};
 use super::client::{Client, ClientError, InsecureConnection, MAX_USAGE_BYTES};
 use super::counts::Counts;
 use super::error::Error;
@@ -27,8 +28,11 @@ const MAX_TIMEOUT_SECS: u64 = 3600;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The gate's usage endpoint; the path defaults to that of https://gw.example/.vkey/usage
-    #[arg(long, value_name = "URL", value_parser = Url::parse)]
-    url: Url,
+    #[arg(long, value_name = "URL", value_parser = Url::parse, required_unless_present = "ledger")]
+    url: Option<Url>,
+    /// Show the budgets of a tenant and its keys instead, as the ledger of this `vkey serve` has them
+    #[arg(long, value_name = "URL", value_parser = Url::parse_ledger, conflicts_with = "url", requires = "tenant")]
+    ledger: Option<Url>,
     #[command(flatten)]
     subject: SubjectArgs,
     /// Trust only the authorities in this PEM file; by default those of the web
@@ -40,7 +44,7 @@ pub(super) struct Args {
     /// The timeout for the response, 1s to 1h
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     timeout: u64,
-    /// Print the gate's response, one JSON object
+    /// Print the response, one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -60,7 +64,12 @@ struct SubjectArgs {
 
 /// Runs `vkey usage`.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
-    let Args { url, ca, timeout, .. } = args;
+    let Args { ca, timeout, .. } = args;
+    let url = match (&args.url, &args.ledger) {
+        (Some(url), _) | (None, Some(url)) => url,
+        // The parser of arguments has checked it.
+        (None, None) => return Ok(Exit::Usage),
+    };
     if !url.is_encrypted() && !url.is_loopback() && !args.allow_http {
         return Err(InsecureConnection::Cleartext.into());
     }
@@ -71,8 +80,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Exit, Error> {
     let key = args.key.read(out)?;
     // Only a key may be sent: anything else may be a misplaced secret.
     KeyFlaw::read(&key).map_err(|_| KeyFlaw::Form)?;
-    let client = Client { timeout_secs: *timeout, max_bytes: MAX_USAGE_BYTES, roots };
+    let max_bytes = if args.ledger.is_some() { MAX_ACCOUNTS_BYTES } else { MAX_USAGE_BYTES };
+    let client = Client { timeout_secs: *timeout, max_bytes, roots };
     let query = args.subject.query();
+    if args.ledger.is_some() {
+        let body = client.ask_ledger(&url.with_query(&query), &key)?;
+        show_accounts(&body, args.json, out)?;
+        return Ok(Exit::Success);
+    }
     let error = |error: ClientError| if query.is_empty() { error } else { error.of_others() };
     let body = client.ask(&url.with_query(&query), &key).map_err(error)?;
     show(&body, args.json, out)?;
@@ -93,6 +108,17 @@ fn show(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
         out.line(ascii(&answer))?;
     } else {
         out.text(counts)?;
+    }
+    Ok(())
+}
+
+fn show_accounts(body: &[u8], json: bool, out: &mut Output) -> Result<(), Error> {
+    let read = Json::parse(body).and_then(|response| Ok((Accounts::read(&response)?, response)));
+    let (accounts, response) = read.map_err(ClientError::not_accounts)?;
+    if json {
+        out.line(ascii(&response))?;
+    } else {
+        out.text(accounts)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! [`store`], and serves what [`web`] answers.
 
 pub mod alerts;
+mod certificates;
 pub mod client;
 mod clock;
 pub mod collect;

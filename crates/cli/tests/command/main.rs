@@ -24,6 +24,7 @@ mod filter_states;
 mod harness;
 mod inputs;
 mod kubernetes;
+mod ledger;
 mod mcp;
 mod mint;
 mod mistakes;
@@ -31,6 +32,9 @@ mod mistakes;
 mod page;
 mod pages;
 mod private;
+#[path = "../../../server/tests/support/redis_server.rs"]
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod redis_server;
 mod register;
 mod run;
 mod serve;

@@ -424,7 +424,7 @@ fn only_keys_are_sent_and_they_are_not_shown() {
     ask(NOBODY, &[]).stdin("").refused(1, "standard input is empty");
     ask(NOBODY, &["--key-env", "UNSET"]).refused(3, "--key-env is not set");
     let key = key();
-    let says = "the response contains the key, which a gate never returns, so it is not shown; check --url";
+    let says = "the response contains the key, which the gate never returns, so it is not shown; check --url";
     for (status, body) in [
         ("200 OK", ANSWER.replace("acme", &key)),
         ("403 No", format!(r#"{{"error":{{"message":"Bearer {key}","code":"x"}}}}"#)),

@@ -17,7 +17,7 @@ const PREFIX: &str = "vkey_audit_";
 /// What the collector shows: a store with one request, so that every metric has a series.
 fn rendered() -> String {
     let counters = BTreeMap::from([("requests.none".to_owned(), 1)]);
-    metrics::render(&Measures { counters, ..Measures::default() })
+    metrics::render(&Measures { counters, ..Measures::default() }, None)
 }
 
 /// The names and the labels of the series, e.g. `vkey_audit_alerts_total` and `kind="chain"`.

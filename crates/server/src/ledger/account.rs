@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use vkey::limits::lease::{Order, Receipt};
 
-/// At most one part in so many of what is left is granted at a time, so that grants shrink towards the end of a budget.
+/// What is left divided by this is granted at most at a time, so that grants shrink towards the end of a budget.
 const SHARE: u64 = 4;
 
 /// One budget in one window.
@@ -18,6 +18,8 @@ const SHARE: u64 = 4;
 pub struct Account {
     /// The budget, as the last order stated it.
     pub limit: u64,
+    /// The largest budget that an order stated. What it allowed is no debt after the budget was lowered.
+    largest: u64,
     /// What earlier windows spent above their budgets.
     pub carried: u64,
     /// The leases.
@@ -86,6 +88,7 @@ impl Account {
                 at_secs: now_secs,
             };
             self.limit = order.limit;
+            self.largest = self.largest.max(order.limit);
             self.leases.insert(order.lease, held);
         }
         self.receipt(order.lease)
@@ -98,7 +101,7 @@ impl Account {
 
     /// What was spent above the budget: the debt for the next window.
     pub fn excess(&self) -> u64 {
-        self.charged().saturating_sub(self.limit)
+        self.charged().saturating_sub(self.largest)
     }
 
     /// The sums.
@@ -117,7 +120,7 @@ impl Account {
 
     /// What is promised or spent.
     pub fn charged(&self) -> u64 {
-        let leases = self.leases.values().map(|held| held.charged());
+        let leases = self.leases.values().map(Held::charged);
         leases.fold(self.carried, u64::saturating_add)
     }
 
@@ -143,5 +146,46 @@ fn grant(left: u64, order: &Order) -> u64 {
         0 => 0,
         want if order.wanted.need <= left => want.min(share).max(order.wanted.need),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vkey::limits::lease::Wanted;
+
+    fn order(lease: u64, number: u32, limit: u64, granted: u64, used: u64, want: u64) -> Order {
+        let wanted = Wanted { need: want.min(1), want };
+        Order { lease, number, window: 0, limit, granted, used, wanted }
+    }
+
+    /// As for a quota of one proxy.
+    #[test]
+    fn what_a_larger_budget_allowed_is_no_debt() {
+        let mut account = Account::new(0);
+        account.apply(&order(1, 1, 100, 50, 50, 0), 0);
+        account.apply(&order(1, 2, 10, 50, 50, 0), 0);
+        assert_eq!((account.limit, account.sums().left, account.excess()), (10, 0, 0));
+        account.apply(&order(1, 3, 10, 50, 104, 0), 0);
+        assert_eq!(account.excess(), 4);
+        assert_eq!(account.apply(&order(2, 1, 10, 0, 0, 1), 0).granted, 0, "the lower one counts");
+    }
+
+    #[test]
+    fn only_a_later_order_is_new() {
+        let mut account = Account::new(0);
+        let first = order(1, 2, 10, 0, 0, 4);
+        assert!(!account.has(&first));
+        account.apply(&first, 0);
+        assert!(account.has(&first) && account.has(&order(1, 1, 10, 0, 0, 4)));
+        assert!(!account.has(&order(1, 3, 10, 0, 0, 4)) && !account.has(&order(2, 1, 10, 0, 0, 4)));
+    }
+
+    #[test]
+    fn a_text_of_an_account_has_all_of_it() {
+        let mut account = Account::new(3);
+        account.apply(&order(u64::MAX, 7, u64::MAX, 5, 2, 9), 1_790_000_000);
+        let text = serde_json::to_string(&account).unwrap();
+        assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);
     }
 }

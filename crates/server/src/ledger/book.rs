@@ -94,19 +94,21 @@ impl Book {
         per: Period,
         mut window: u32,
     ) -> Result<(), LedgerError> {
-        while per != Period::Total {
-            let Some(next) = self.later(from, name, window)? else { break };
-            let Some(page) = self.page(from, name, per, window)? else { break };
+        if per == Period::Total {
+            return Ok(());
+        }
+        loop {
+            let Some(next) = self.later(from, name, window)? else { return Ok(()) };
+            let Some(page) = self.page(from, name, per, window)? else { return Ok(()) };
             let debt = debt(&page.account, next.saturating_sub(window));
-            let Some(page) = self.page(from, name, per, next)? else { break };
+            let Some(page) = self.page(from, name, per, next)? else { return Ok(()) };
             if page.account.carried == debt {
-                break;
+                return Ok(());
             }
             page.account.carried = debt;
             page.is_changed = true;
             window = next;
         }
-        Ok(())
     }
 
     fn page_or_new(

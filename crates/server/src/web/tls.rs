@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+
+use crate::certificates::certificates;
 
 /// Why there is no TLS.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,12 +56,6 @@ pub fn server_config(
     let mut config = config.with_single_cert(chain, key).map_err(|error| unusable(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// All certificates of a file; `None` if there are none, or one cannot be read.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
-    (!found.is_empty()).then_some(found)
 }
 
 impl fmt::Display for TlsError {

@@ -46,3 +46,9 @@ fn write(name: &str, account: &Account) -> Result<String, LedgerError> {
 fn all(orders: &[Posted], error: &LedgerError) -> Vec<Result<Taken, LedgerError>> {
     orders.iter().map(|_| Err(error.clone())).collect()
 }
+#[cfg(test)]
+#[path = "../../../tests/support/redis_server.rs"]
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod redis_server;
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! node (Redis cluster specification, "Hash tags").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::Duration;
 
 use redis::{
@@ -12,6 +13,7 @@ use redis::{
     TlsCertificates,
 };
 
+use crate::certificates::certificates;
 use crate::ledger::RedisOptions;
 use crate::ledger::account::Account;
 use crate::ledger::book::{Book, Source, Taken};
@@ -24,8 +26,11 @@ use super::{MAX_NAMES, Store, all, read, write};
 /// How long the Redis may take for a connection, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often accounts are read again because another server has changed them.
-const MAX_ROUNDS: usize = 16;
+/// How often accounts are read again because another server has changed them. Of servers that meet, one gets through.
+const MAX_ROUNDS: u64 = 48;
+
+/// The longest pause between two of these rounds, in milliseconds.
+const MAX_PAUSE_MS: u64 = 8;
 
 /// The windows after that of an order for which a name may have an account.
 const AHEAD: u32 = 2;
@@ -133,10 +138,11 @@ impl Redis {
         for (index, posted) in orders.iter().enumerate() {
             names.entry(posted.account.to_string()).or_default().push(index);
         }
-        for _ in 0..MAX_ROUNDS {
+        for number in 0..MAX_ROUNDS {
             if names.is_empty() {
                 break;
             }
+            pause(number)?;
             let done = self.ask(|connection| round(connection, orders, &names, now_secs))?;
             for draft in done {
                 names.remove(&draft.name);
@@ -217,6 +223,9 @@ fn client(options: &RedisOptions) -> Result<Client, LedgerError> {
     let info = url.into_connection_info().map_err(|_| LedgerError::Url)?;
     if !is_encrypted {
         return Client::open(info).map_err(|_| LedgerError::Url);
+    }
+    if options.authorities.as_deref().is_some_and(|pem| certificates(pem).is_none()) {
+        return Err(LedgerError::Authorities);
     }
     // Another part of the process may have done it.
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -328,8 +337,19 @@ impl Draft {
 }
 
 fn new_version() -> Result<String, LedgerError> {
-    let number = getrandom::u64().map_err(|error| LedgerError::System(error.to_string()))?;
-    Ok(format!("{number:016x}"))
+    Ok(format!("{:016x}", random()?))
+}
+
+/// Waits before a round, for a random time, so that servers do not meet again and again.
+fn pause(round: u64) -> Result<(), LedgerError> {
+    if let longest @ 1.. = round.min(MAX_PAUSE_MS) {
+        thread::sleep(Duration::from_micros(random()? % (longest * 1000)));
+    }
+    Ok(())
+}
+
+fn random() -> Result<u64, LedgerError> {
+    getrandom::u64().map_err(|error| LedgerError::System(error.to_string()))
 }
 
 fn version_key(name: &str) -> String {

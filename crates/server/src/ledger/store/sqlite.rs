@@ -53,6 +53,11 @@ impl Sqlite {
         Ok(Self { db, _lock: None })
     }
 
+    #[cfg(test)]
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
     fn try_take(
         &mut self,
         orders: &[Posted],
