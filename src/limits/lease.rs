@@ -266,6 +266,7 @@ impl Lease {
         }
         self.number = self.number.checked_add(1)?;
         self.state.is_pending = true;
+        self.reported = self.used;
         self.sent_ns = now_ns;
         Some(self.as_order(quota.limit))
     }
@@ -321,9 +322,9 @@ impl Lease {
         self.used != self.reported && is_due
     }
 
-    fn as_order(&mut self, limit: u64) -> Order {
-        self.reported = self.used;
-        let Self { id: lease, number, window, granted, used, wanted, .. } = *self;
+    /// The last order. If it is sent again it is the same: the ledger reads only the first that comes.
+    fn as_order(&self, limit: u64) -> Order {
+        let Self { id: lease, number, window, granted, reported: used, wanted, .. } = *self;
         Order { lease, number, window, limit, granted, used, wanted }
     }
 

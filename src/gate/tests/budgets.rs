@@ -281,6 +281,10 @@ fn a_lost_ledger_refuses_what_is_not_leased_and_may_leave_a_part_to_each_proxy()
         assert_eq!(said, 1, "said once");
         proxy.is_reachable.set(true);
         proxy.pass(SEC_NS);
+        // The order without a receipt comes again as it was, and then one that says what was spent since.
+        let again = proxy.tick(None);
+        proxy.grant(again, None);
+        proxy.pass(SEC_NS);
         let ordered = proxy.tick(None);
         assert!(ordered[0].1.contains(&format!(r#""used":{passed}"#)), "{ordered:?}");
     }
