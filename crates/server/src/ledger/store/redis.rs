@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
+use redis::io::tcp::TcpSettings;
 use redis::{
     Client, Connection, ConnectionLike as _, IntoConnectionInfo as _, Pipeline, RedisResult,
     TlsCertificates,
@@ -221,6 +222,8 @@ fn client(options: &RedisOptions) -> Result<Client, LedgerError> {
         return Err(LedgerError::Cleartext);
     }
     let info = url.into_connection_info().map_err(|_| LedgerError::Url)?;
+    // A long command must not wait for a confirmation of its first part.
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     if !is_encrypted {
         return Client::open(info).map_err(|_| LedgerError::Url);
     }
