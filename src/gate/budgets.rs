@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use crate::config::LedgerService;
 use crate::engine::KnownKey;
-use crate::exchange::{Exchange, Waiting};
-use crate::host::{Action, Body, Host, HostError, Level, RecordStore, ServiceCall};
+use crate::exchange::Waiting;
+use crate::host::{Body, Host, HostError, Level, RecordStore, ServiceCall};
 use crate::ledger::{AccountName, LEASES_PATH, MAX_ORDERS, Owner, Receipts, write_orders};
 use crate::limits::cell::Cell;
 use crate::limits::lease::Order;
@@ -18,15 +18,11 @@ use crate::limits::{Amounts, Charge};
 use crate::record::Name;
 use crate::time::nanos;
 
-use super::Gate;
-use super::holding::Unread;
-use super::look::Look;
 use super::metrics::Metrics;
-use super::request::Next;
 use super::ticker::Ticker;
 
 /// How often a worker ticks while a request waits or a lease is low, in milliseconds.
-const FAST_MILLIS: u32 = 10;
+pub(super) const FAST_MILLIS: u32 = 10;
 
 /// How often it ticks while it has leases, in milliseconds.
 const SLOW_MILLIS: u32 = 100;
@@ -85,6 +81,27 @@ impl Budgets {
         Self { service, ..Self::default() }
     }
 
+    /// Whether there is a ledger.
+    pub(super) fn has_ledger(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Remembers that the request of a context waits.
+    pub(super) fn add_waiting(&self, context: u32) {
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            waiting.push(context);
+        }
+    }
+
+    /// Forgets the contexts whose requests do not wait any longer.
+    pub(super) fn retain_waiting(&self, waits: impl Fn(&u32) -> bool) {
+        // Nothing is borrowed while the host is called: it may call back.
+        let stay: Vec<u32> = self.waiting.take().into_iter().filter(waits).collect();
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            waiting.extend(stay);
+        }
+    }
+
     /// How long a request waits, in nanoseconds; `None` if there is no ledger.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
         self.service.as_ref().map(|service| nanos(service.deadline_secs))
@@ -113,7 +130,7 @@ impl Budgets {
     }
 
     /// Orders the leases that a request waits for. Returns whether the orders are on their way.
-    fn order_for(
+    pub(super) fn order_for(
         &self,
         host: &impl Host,
         metrics: &Metrics,
@@ -207,7 +224,7 @@ impl Budgets {
     }
 
     /// Takes the response to a call to the cells whose orders it was for.
-    fn respond(&self, host: &impl Host, metrics: &Metrics, number: u32, bytes: usize) {
+    pub(super) fn respond(&self, host: &impl Host, metrics: &Metrics, number: u32, bytes: usize) {
         let Some(orders) = self.take_call(number) else { return };
         let receipts = match read_receipts(host, bytes) {
             Ok(receipts) => receipts,
@@ -253,7 +270,7 @@ impl Budgets {
     }
 
     /// Records that a request has waited in vain.
-    fn give_up(&self, host: &impl Host, key: &KnownKey) {
+    pub(super) fn give_up(&self, host: &impl Host, key: &KnownKey) {
         let store = RecordStore::new(host, host.rules());
         for place in places(key) {
             let lose = |cell: &mut Cell| cell.tally_mut().lose_pending(place.charges);
@@ -262,7 +279,7 @@ impl Budgets {
     }
 
     /// Whether a request must still wait.
-    fn still_waits(&self, host: &impl Host, waiting: &Waiting, now_ns: u64) -> bool {
+    pub(super) fn still_waits(&self, host: &impl Host, waiting: &Waiting, now_ns: u64) -> bool {
         let store = RecordStore::new(host, host.rules());
         let waits = |place: Place<'_>| {
             let cell = store.read::<Cell>(place.cell).unwrap_or_default();
@@ -272,7 +289,7 @@ impl Budgets {
     }
 
     /// Sends the orders that are due.
-    fn tick(&self, host: &impl Host, metrics: &Metrics, now_ns: u64) {
+    pub(super) fn tick(&self, host: &impl Host, metrics: &Metrics, now_ns: u64) {
         let is_round = now_ns.saturating_sub(self.round_ns.get()) >= ROUND_NS;
         if !is_round && !self.has_low.get() {
             return;
@@ -320,7 +337,7 @@ impl Budgets {
     }
 
     /// How often the tick is needed, in milliseconds; 0: not at all.
-    fn tick_millis(&self) -> u32 {
+    pub(super) fn tick_millis(&self) -> u32 {
         let has = |list: Option<usize>| list.is_some_and(|len| len > 0);
         let waits = has(self.waiting.try_borrow().ok().map(|waiting| waiting.len()));
         let watches = has(self.watched.try_borrow().ok().map(|watched| watched.len()));
@@ -329,132 +346,6 @@ impl Budgets {
             (false, true) => SLOW_MILLIS,
             (false, false) => 0,
         }
-    }
-}
-
-// === impl Gate ===
-
-impl Gate {
-    /// Holds a request until its first lease has come.
-    pub(super) fn wait(
-        &self,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        waiting: Box<Waiting>,
-        context: u32,
-    ) -> Action {
-        let view = &self.view(host);
-        let now_ns = host.now_ns().unwrap_or(0);
-        let is_ordered = self.budgets.order_for(view, &self.metrics, &waiting, now_ns);
-        let is_ticking = self.ticker.hasten(host, FAST_MILLIS).is_ok();
-        self.budgets.watch(view, &self.ticker, &waiting.asked.key, false);
-        if !is_ordered || !is_ticking {
-            return self.look_again(host, exchange, waiting, false);
-        }
-        if let Ok(mut contexts) = self.budgets.waiting.try_borrow_mut() {
-            contexts.push(context);
-        }
-        *exchange = Exchange::Waiting(waiting);
-        Action::Pause
-    }
-
-    /// Looks at a request that waits, outside its own callbacks: [`Action::Pause`] if it still waits.
-    pub(super) fn look_at_waiting(
-        &self,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        waiting: Box<Waiting>,
-    ) -> Action {
-        let (view, now_ns) = (&self.view(host), host.now_ns().unwrap_or(u64::MAX));
-        if self.budgets.still_waits(view, &waiting, now_ns) {
-            *exchange = Exchange::Waiting(waiting);
-            return Action::Pause;
-        }
-        let may_wait = now_ns < waiting.until_ns;
-        if !may_wait {
-            self.budgets.give_up(view, &waiting.asked.key);
-        }
-        if self.look_again(host, exchange, waiting, may_wait) == Action::Continue {
-            self.resume(host, exchange);
-        }
-        match exchange {
-            Exchange::Waiting(_) => Action::Pause,
-            _ => Action::Continue,
-        }
-    }
-
-    /// Cleans the trailers of a request that waits.
-    pub(super) fn end_waiting(&self, host: &impl Host, exchange: &mut Exchange) -> Action {
-        if self.clean_trailers(&self.view(host)).is_some() {
-            return Action::Pause;
-        }
-        match std::mem::take(exchange) {
-            Exchange::Waiting(waiting) => {
-                let unread = Unread::NotReady;
-                self.act_unread(host, exchange, waiting.asked, unread)
-            }
-            other => {
-                *exchange = other;
-                Action::Pause
-            }
-        }
-    }
-
-    fn look_again(
-        &self,
-        host: &impl Host,
-        exchange: &mut Exchange,
-        waiting: Box<Waiting>,
-        may_wait: bool,
-    ) -> Action {
-        let Waiting { asked, body, until_ns, .. } = *waiting;
-        match self.look(host, Look::Again { asked, body: body.as_ref(), may_wait }) {
-            Next::Wait(again) => {
-                *exchange = Exchange::Waiting(Box::new(Waiting { body, until_ns, ..*again }));
-                Action::Pause
-            }
-            next => self.act(host, exchange, next, super::Opening::default()),
-        }
-    }
-
-    /// Takes the response to a call of this root context, of `bytes`; `root` is its context. `act` calls
-    /// [`Gate::on_tick`] for the request of a context.
-    pub fn on_call_response(
-        &self,
-        host: &impl Host,
-        root: u32,
-        (number, bytes): (u32, usize),
-        act: impl Fn(u32) -> Action,
-    ) {
-        self.budgets.respond(&self.view(host), &self.metrics, number, bytes);
-        self.wake(host, act);
-        _ = host.enter(root);
-    }
-
-    /// Looks at the requests that wait for a lease.
-    fn wake(&self, host: &impl Host, act: impl Fn(u32) -> Action) {
-        let waiting = self.budgets.waiting.take();
-        let stays = |context: &u32| host.enter(*context).is_ok() && act(*context) == Action::Pause;
-        let stay: Vec<u32> = waiting.into_iter().filter(stays).collect();
-        if let Ok(mut waiting) = self.budgets.waiting.try_borrow_mut() {
-            waiting.extend(stay);
-        }
-    }
-
-    /// Does what the budgets need of a tick. Returns how often it is needed, in milliseconds.
-    pub(super) fn tick_budgets(
-        &self,
-        host: &impl Host,
-        root: u32,
-        act: impl Fn(u32) -> Action,
-    ) -> u32 {
-        if self.budgets.service.is_some() {
-            self.wake(host, act);
-            _ = host.enter(root);
-            let now_ns = host.now_ns().unwrap_or(0);
-            self.budgets.tick(&self.view(host), &self.metrics, now_ns);
-        }
-        self.budgets.tick_millis()
     }
 }
 

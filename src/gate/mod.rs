@@ -27,6 +27,7 @@ mod ticker;
 mod trail;
 mod upstream;
 mod usage;
+mod waiting;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;

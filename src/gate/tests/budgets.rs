@@ -282,11 +282,14 @@ fn a_lost_ledger_refuses_what_is_not_leased_and_may_leave_a_part_to_each_proxy()
         proxy.is_reachable.set(true);
         proxy.pass(SEC_NS);
         // The order without a receipt comes again as it was, and then one that says what was spent since.
-        let again = proxy.tick(None);
-        proxy.grant(again, None);
-        proxy.pass(SEC_NS);
-        let ordered = proxy.tick(None);
-        assert!(ordered[0].1.contains(&format!(r#""used":{passed}"#)), "{ordered:?}");
+        let mut told = String::new();
+        for _ in 0..3 {
+            let ordered = proxy.tick(None);
+            told.extend(ordered.iter().map(|(_, body)| body.as_str()));
+            proxy.grant(ordered, None);
+            proxy.pass(SEC_NS);
+        }
+        assert!(told.contains(&format!(r#""used":{passed},"#)), "{told}");
     }
 }
 
