@@ -19,18 +19,13 @@ tests=(
 )
 if [ "${1-}" = --some ]; then
     tests=(
-        audit_chain::
-        audit_finality::
         audit_lines::
-        bodies::
+        budgets::two_
         closed::
         credentials::
         limits::the_
         limits::what_
         llm::quotas::
-        llm::requests::
-        llm::responses::
-        mcp::vectors::
         reasons::
         refunds::
         secrets::
