@@ -118,9 +118,12 @@ impl Metrics {
         self.add(host, Series::BlockedLists, 1);
     }
 
-    /// Counts a call to the ledger, and shows whether it responds.
+    /// Counts a call to the ledger, and shows whether it has responded.
     pub(super) fn count_ledger_call(&self, host: &impl Host, is_ok: bool) {
-        self.add(host, Series::LedgerCalls(is_ok), 1);
+        self.add(host, Series::LedgerCalls, 1);
+        if !is_ok {
+            self.add(host, Series::LedgerFailures, 1);
+        }
         if let Some(number) = self.number(host, Series::LedgerUp) {
             // A host that lost its metric cannot show it.
             _ = host.record_metric(number, u64::from(is_ok));

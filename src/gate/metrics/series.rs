@@ -22,7 +22,8 @@ pub(super) enum Series {
     BlockedLists,
     ContentionRetries,
     CostMicroUsd(Tenant),
-    LedgerCalls(bool),
+    LedgerCalls,
+    LedgerFailures,
     LedgerUp,
     LimitHits(Exhausted, Tenant),
     LocalBudgets(Tenant),
@@ -93,10 +94,8 @@ impl fmt::Display for Named<'_> {
             Series::CostMicroUsd(of) => {
                 write!(f, "vkey_cost_microusd_total.tenant.{}", tenant(of))
             }
-            Series::LedgerCalls(is_ok) => {
-                let result = if is_ok { "ok" } else { "error" };
-                write!(f, "vkey_ledger_calls_total.result.{result}")
-            }
+            Series::LedgerCalls => f.write_str("vkey_ledger_calls_total"),
+            Series::LedgerFailures => f.write_str("vkey_ledger_failures_total"),
             Series::LedgerUp => f.write_str("vkey_ledger_up"),
             Series::LimitHits(exhausted, of) => {
                 f.write_str("vkey_limit_hits_total.limit.")?;

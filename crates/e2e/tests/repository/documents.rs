@@ -53,8 +53,8 @@ fn every_reason_is_listed_with_its_status_and_class() {
 #[test]
 fn every_member_of_an_audit_line_is_listed_in_order() {
     let secret = Secret::parse("Chained-1-in-a-document").unwrap();
-    let (record, mut text) =
-        (AuditRecord::default(), AuditRecord::default().write(&Mask::default()));
+    let record = AuditRecord { is_local: true, ..AuditRecord::default() };
+    let mut text = record.write(&Mask::default());
     Chain::new(AuditKey::new(&secret), &[]).link(&mut text, record.amounts());
     let line = Line::splice(&text, &Outcome::default(), &Mask::default());
     let Json::Object(members) = Json::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
