@@ -1,5 +1,6 @@
 //! One budget over several proxies, which lease it from a ledger.
 
+mod cost;
 mod site;
 
 use std::time::{Duration, Instant};
