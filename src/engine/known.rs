@@ -1,7 +1,6 @@
 //! A verified key, with everything that a plan makes of it and that does not depend on a request.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -58,20 +57,7 @@ pub struct KnownKey {
     restricts_models: bool,
     restricts_mcp: bool,
     measured: Measured,
-    marks: BudgetMarks,
-}
-
-/// What a worker notes about the budgets of a key.
-#[derive(Debug, Default)]
-pub struct BudgetMarks {
-    /// It has some.
-    pub(super) has_any: bool,
-    /// The worker watches their leases.
-    pub is_watched: Cell<bool>,
-    /// They were charged since all leases were looked at.
-    pub is_touched: Cell<bool>,
-    /// One of them is low.
-    pub is_low: Cell<bool>,
+    has_budgets: bool,
 }
 
 /// The restrictions of a key, and all of its charges.
@@ -114,7 +100,7 @@ impl KnownKey {
             restricts_models: false,
             restricts_mcp: false,
             measured: Measured::default(),
-            marks: BudgetMarks::default(),
+            has_budgets: false,
         };
         key.needs_client_cert = key.any_restriction(Restriction::needs_client_cert);
         key.restricts_target = key.any_restriction(Restriction::restricts_target);
@@ -126,7 +112,7 @@ impl KnownKey {
         let [own, of_tenant] = [key.charges(), key.tenant_charges()].map(Measured::of);
         key.measured = own.or(of_tenant);
         let mut charges = key.charges().iter().chain(key.tenant_charges());
-        key.marks.has_any = charges.any(|charge| charge.shared_quota().is_some());
+        key.has_budgets = charges.any(|charge| charge.shared_quota().is_some());
         key.steady_secs = key.steady_secs(&plan.keyring);
         key.members = key.record().key_members(&plan.settings.audit.mask).into();
         key
@@ -299,12 +285,7 @@ impl KnownKey {
 
     /// Whether proxies share one of its quotas or of its tenant's.
     pub fn has_budgets(&self) -> bool {
-        self.marks.has_any
-    }
-
-    /// What the worker notes about these.
-    pub fn marks(&self) -> &BudgetMarks {
-        &self.marks
+        self.has_budgets
     }
 
     /// Whether the body of a request may decide on it.

@@ -13,6 +13,7 @@ use crate::host::{Body, Host, HostError, Level, RecordStore, ServiceCall};
 use crate::ledger::{AccountName, LEASES_PATH, MAX_ORDERS, Owner, Receipts, write_orders};
 use crate::limits::cell::Cell;
 use crate::limits::lease::Order;
+use crate::limits::quota::{Period, Unit};
 use crate::limits::tally::{Occasion, PlacedOrder};
 use crate::limits::{Amounts, Charge};
 use crate::record::Name;
@@ -30,6 +31,9 @@ const SLOW_MILLIS: u32 = 100;
 /// How often all leases are looked at, and the ledger is asked what is scarce, in nanoseconds.
 const ROUND_NS: u64 = 400_000_000;
 
+/// How often all requests that wait are looked at, in nanoseconds.
+const LOOK_NS: u64 = 50_000_000;
+
 /// The most receipts and names that a response of the ledger may have, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
 
@@ -42,10 +46,12 @@ const MILLIS_PER_SEC: u64 = 1000;
 #[derive(Default)]
 pub(super) struct Budgets {
     service: Option<LedgerService>,
-    /// The keys whose budgets this worker has charged.
-    watched: RefCell<Vec<Rc<KnownKey>>>,
-    /// The contexts of the requests that wait.
-    waiting: RefCell<Vec<u32>>,
+    /// The cells whose budgets this worker has charged, in the order of their names. A map would be ten kilobytes of code.
+    watched: RefCell<Vec<Box<Watched>>>,
+    /// The contexts of the requests that wait, and their keys.
+    waiting: RefCell<Vec<(u32, Rc<KnownKey>)>>,
+    /// When all requests that wait were looked at, Unix nanoseconds.
+    looked_ns: Counter<u64>,
     /// The calls whose response has not come, each after its number. They are few.
     calls: RefCell<Vec<(u32, Vec<Sent>)>>,
     /// The accounts that are scarce, as the ledger said last.
@@ -54,7 +60,7 @@ pub(super) struct Budgets {
     round_ns: Counter<u64>,
     /// The next id of a lease; 0 before the first.
     next_id: Counter<u64>,
-    /// A watched key has a lease that is low.
+    /// A watched cell has a lease that is low.
     has_low: Counter<bool>,
     /// The last call failed.
     is_down: Counter<bool>,
@@ -68,10 +74,20 @@ struct Sent {
 }
 
 /// A cell with shared quotas.
-struct Place<'a> {
-    cell: &'a Name,
-    charges: &'a [Charge],
+struct Place {
+    cell: Name,
+    /// The shared ones alone.
+    charges: Box<[Charge]>,
     owner: Owner,
+}
+
+/// A cell that is watched.
+struct Watched {
+    place: Place,
+    /// It was charged since all leases were looked at.
+    is_touched: bool,
+    /// One of its leases is low.
+    is_low: bool,
 }
 
 // === impl Budgets ===
@@ -87,19 +103,29 @@ impl Budgets {
     }
 
     /// Remembers that the request of a context waits.
-    pub(super) fn add_waiting(&self, context: u32) {
+    pub(super) fn add_waiting(&self, context: u32, key: &Rc<KnownKey>) {
         if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
-            waiting.push(context);
+            waiting.push((context, Rc::clone(key)));
         }
     }
 
-    /// Forgets the contexts whose requests do not wait any longer.
-    pub(super) fn retain_waiting(&self, waits: impl Fn(&u32) -> bool) {
+    /// Forgets the requests that do not wait any longer.
+    pub(super) fn retain_waiting(&self, waits: impl Fn(u32, &KnownKey) -> bool) {
         // Nothing is borrowed while the host is called: it may call back.
-        let stay: Vec<u32> = self.waiting.take().into_iter().filter(waits).collect();
-        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
-            waiting.extend(stay);
+        let mut waiting = self.waiting.take();
+        waiting.retain(|(context, key)| waits(*context, key));
+        if let Ok(mut all) = self.waiting.try_borrow_mut() {
+            all.append(&mut waiting);
         }
+    }
+
+    /// Whether all requests that wait are to be looked at: a look costs host calls.
+    pub(super) fn is_time_to_look(&self, now_ns: u64) -> bool {
+        let is_time = now_ns.saturating_sub(self.looked_ns.get()) >= LOOK_NS;
+        if is_time {
+            self.looked_ns.set(now_ns);
+        }
+        is_time
     }
 
     /// How long a request waits, in nanoseconds; `None` if there is no ledger.
@@ -108,23 +134,15 @@ impl Budgets {
     }
 
     /// Watches the leases of a key that has charged them. `is_low`: one of them is low.
-    pub(super) fn watch(
-        &self,
-        host: &impl Host,
-        ticker: &Ticker,
-        key: &Rc<KnownKey>,
-        is_low: bool,
-    ) {
-        if !key.marks().is_watched.replace(true)
-            && let Ok(mut watched) = self.watched.try_borrow_mut()
-        {
-            watched.push(Rc::clone(key));
+    pub(super) fn watch(&self, host: &impl Host, ticker: &Ticker, key: &KnownKey, is_low: bool) {
+        if let Ok(mut watched) = self.watched.try_borrow_mut() {
+            watch_cell(&mut watched, key.cell_name(), key.charges(), is_low, || key_owner(key));
+            if let Some(cell) = key.tenant_cell_name() {
+                let charges = key.tenant_charges();
+                watch_cell(&mut watched, cell, charges, is_low, || tenant_owner(key));
+            }
         }
-        key.marks().is_touched.set(true);
-        if is_low {
-            key.marks().is_low.set(true);
-            self.has_low.set(true);
-        }
+        self.has_low.set(self.has_low.get() || is_low);
         // A host without a tick orders nothing more: what is leased is spent.
         _ = ticker.hasten(host, if is_low { FAST_MILLIS } else { SLOW_MILLIS });
     }
@@ -153,18 +171,18 @@ impl Budgets {
         &self,
         host: &H,
         store: &RecordStore<'_, H>,
-        place: &Place<'_>,
+        place: &Place,
         waiting: Option<&Amounts>,
         now_ns: u64,
     ) -> (Vec<Sent>, bool) {
         let seed = self.next_ids(host, now_ns);
         let occasion = Occasion { now_ns, waiting, is_scarce: self.is_scarce(place), seed };
-        let placed = store.update(place.cell, |cell: &mut Cell| {
+        let placed = store.update(&place.cell, |cell: &mut Cell| {
             let tally = cell.tally_mut();
-            (tally.orders(place.charges, &occasion), tally.holds_leases(place.charges))
+            (tally.orders(&place.charges, &occasion), tally.holds_leases(&place.charges))
         });
         // A cell that cannot be written keeps its orders for the next time.
-        let (placed, holds) = placed.unwrap_or_default();
+        let (placed, holds) = placed.unwrap_or_else(|_| (Vec::new(), true));
         (placed.into_iter().map(|placed| place.sent(placed)).collect(), holds)
     }
 
@@ -177,7 +195,7 @@ impl Budgets {
         self.next_id.replace(self.next_id.get().wrapping_add(IDS))
     }
 
-    fn is_scarce(&self, place: &Place<'_>) -> bool {
+    fn is_scarce(&self, place: &Place) -> bool {
         let Ok(scarce) = self.scarce.try_borrow() else { return false };
         !scarce.is_empty() && place.accounts().any(|account| scarce.contains(&account))
     }
@@ -223,28 +241,49 @@ impl Budgets {
         }
     }
 
-    /// Takes the response to a call to the cells whose orders it was for.
-    pub(super) fn respond(&self, host: &impl Host, metrics: &Metrics, number: u32, bytes: usize) {
-        let Some(orders) = self.take_call(number) else { return };
-        let receipts = match read_receipts(host, bytes) {
-            Ok(receipts) => receipts,
-            Err(cause) => return self.fail(host, metrics, &orders, &cause),
-        };
+    /// Takes the response to a call to the cells whose orders it was for. Returns these cells.
+    pub(super) fn respond(
+        &self,
+        host: &impl Host,
+        metrics: &Metrics,
+        number: u32,
+        bytes: usize,
+    ) -> Vec<Name> {
+        let orders = self.take_call(number).unwrap_or_default();
+        match read_receipts(host, bytes) {
+            Ok(receipts) => self.receive(host, metrics, &orders, receipts),
+            Err(cause) => self.fail(host, metrics, &orders, &cause),
+        }
+        orders.into_iter().map(|sent| sent.cell).collect()
+    }
+
+    fn receive(
+        &self,
+        host: &impl Host,
+        metrics: &Metrics,
+        orders: &[Sent],
+        Receipts { receipts, scarce }: Receipts,
+    ) {
         metrics.count_ledger_call(host, true);
         if self.is_down.replace(false) {
             host.log(Level::Warn, "vkey: the ledger of budgets responds again");
         }
         let now_ns = host.now_ns().unwrap_or(0);
         let store = RecordStore::new(host, host.rules());
-        for receipt in &receipts.receipts {
-            let sent = orders.iter().find(|sent| sent.order.lease == receipt.lease);
-            let receive = |cell: &mut Cell| cell.tally_mut().receive(receipt, now_ns);
-            // A receipt that cannot be written comes again with its order.
-            _ = sent.map(|sent| store.update(&sent.cell, receive));
+        for Sent { cell, account, order } in orders {
+            let receipt = receipts.iter().find(|receipt| receipt.lease == order.lease);
+            let others_hold = scarce.contains(account);
+            // What cannot be written comes again with its order. An order without a receipt was not taken.
+            _ = store.update(cell, |cell: &mut Cell| match receipt {
+                Some(receipt) => cell.tally_mut().receive(receipt, others_hold, now_ns),
+                None => {
+                    cell.tally_mut().lose(order);
+                }
+            });
         }
         metrics.count_retries(host, store.retries());
-        if let Ok(mut scarce) = self.scarce.try_borrow_mut() {
-            *scarce = receipts.scarce;
+        if let Ok(mut known) = self.scarce.try_borrow_mut() {
+            *known = scarce;
         }
     }
 
@@ -273,17 +312,17 @@ impl Budgets {
     pub(super) fn give_up(&self, host: &impl Host, key: &KnownKey) {
         let store = RecordStore::new(host, host.rules());
         for place in places(key) {
-            let lose = |cell: &mut Cell| cell.tally_mut().lose_pending(place.charges);
-            _ = store.update(place.cell, lose);
+            let lose = |cell: &mut Cell| cell.tally_mut().lose_pending(&place.charges);
+            _ = store.update(&place.cell, lose);
         }
     }
 
     /// Whether a request must still wait.
     pub(super) fn still_waits(&self, host: &impl Host, waiting: &Waiting, now_ns: u64) -> bool {
         let store = RecordStore::new(host, host.rules());
-        let waits = |place: Place<'_>| {
-            let cell = store.read::<Cell>(place.cell).unwrap_or_default();
-            cell.tally().may_wait(place.charges, &waiting.amounts, now_ns)
+        let waits = |place: Place| {
+            let cell = store.read::<Cell>(&place.cell).unwrap_or_default();
+            cell.tally().may_wait(&place.charges, &waiting.amounts, now_ns)
         };
         now_ns < waiting.until_ns && places(&waiting.asked.key).any(waits)
     }
@@ -295,36 +334,28 @@ impl Budgets {
             return;
         }
         self.has_low.set(false);
-        let watched = self.watched.take();
-        let (mut orders, mut kept) = (Vec::new(), Vec::new());
+        // Nothing is borrowed while the host is called: it may call back.
+        let mut watched = self.watched.take();
+        let (mut orders, mut holds_any) = (Vec::new(), false);
         let store = RecordStore::new(host, host.rules());
-        let mut holds_any = false;
-        for key in watched {
-            let is_low = key.marks().is_low.replace(false);
-            if !is_round && !is_low {
-                kept.push(key);
-                continue;
+        watched.retain_mut(|watched| {
+            let Watched { place, is_touched, is_low } = &mut **watched;
+            if !std::mem::take(is_low) && !is_round {
+                return true;
             }
-            let mut holds = false;
-            for place in places(&key) {
-                let (due, is_held) = self.orders_of(host, &store, &place, None, now_ns);
-                orders.extend(due);
-                holds |= is_held;
-            }
+            let (due, holds) = self.orders_of(host, &store, place, None, now_ns);
+            orders.extend(due);
             holds_any |= holds;
-            let is_touched = key.marks().is_touched.get();
-            if is_round {
-                key.marks().is_touched.set(false);
-            }
-            if holds || is_touched {
-                kept.push(key);
-            } else {
-                key.marks().is_watched.set(false);
-            }
-        }
+            let was_touched = *is_touched;
+            *is_touched &= !is_round;
+            holds || was_touched
+        });
         metrics.count_retries(host, store.retries());
-        if let Ok(mut watched) = self.watched.try_borrow_mut() {
-            watched.append(&mut kept);
+        // The host has not called back, or only the latest is watched.
+        if let Ok(mut all) = self.watched.try_borrow_mut()
+            && all.is_empty()
+        {
+            *all = watched;
         }
         if is_round {
             self.round_ns.set(now_ns);
@@ -334,6 +365,12 @@ impl Budgets {
         if !orders.is_empty() || is_round && holds_any && !is_open {
             self.send(host, metrics, orders);
         }
+    }
+
+    /// How many cells are watched.
+    #[cfg(test)]
+    pub(super) fn watched_len(&self) -> usize {
+        self.watched.borrow().len()
     }
 
     /// How often the tick is needed, in milliseconds; 0: not at all.
@@ -351,35 +388,74 @@ impl Budgets {
 
 // === impl Place ===
 
-impl Place<'_> {
-    fn account(&self, placed: &PlacedOrder) -> String {
-        let PlacedOrder { unit, per, .. } = *placed;
+impl Place {
+    fn new(cell: &Name, charges: &[Charge], owner: Owner) -> Self {
+        Self { cell: cell.clone(), charges: shared(charges).copied().collect(), owner }
+    }
+
+    fn account(&self, unit: Unit, per: Period) -> String {
         AccountName { owner: self.owner.clone(), unit, per }.to_string()
     }
 
     fn accounts(&self) -> impl Iterator<Item = String> {
         let quotas = self.charges.iter().filter_map(Charge::shared_quota);
-        let name = |unit, per| AccountName { owner: self.owner.clone(), unit, per }.to_string();
-        quotas.map(move |quota| name(quota.unit, quota.per))
+        quotas.map(|quota| self.account(quota.unit, quota.per))
     }
 
-    fn sent(&self, placed: PlacedOrder) -> Sent {
-        Sent { cell: self.cell.clone(), account: self.account(&placed), order: placed.order }
+    fn sent(&self, PlacedOrder { unit, per, order }: PlacedOrder) -> Sent {
+        Sent { cell: self.cell.clone(), account: self.account(unit, per), order }
+    }
+}
+
+/// Watches a cell, if it has shared quotas.
+fn watch_cell(
+    watched: &mut Vec<Box<Watched>>,
+    cell: &Name,
+    charges: &[Charge],
+    is_low: bool,
+    owner: impl Fn() -> Owner,
+) {
+    if shared(charges).next().is_none() {
+        return;
+    }
+    let found = watched.binary_search_by(|known| known.place.cell.as_str().cmp(cell.as_str()));
+    match found.map(|place| watched.get_mut(place)) {
+        Ok(Some(known)) => {
+            known.is_touched = true;
+            known.is_low |= is_low;
+            // The key may have been minted again for another tier.
+            if !shared(charges).eq(&*known.place.charges) {
+                known.place = Place::new(cell, charges, owner());
+            }
+        }
+        Ok(None) => {}
+        Err(place) => {
+            let known = Place::new(cell, charges, owner());
+            watched.insert(place, Box::new(Watched { place: known, is_touched: true, is_low }));
+        }
     }
 }
 
 /// The cells of a key that have shared quotas: its own, and its tenant's.
-fn places(key: &KnownKey) -> impl Iterator<Item = Place<'_>> {
-    let tenant = || key.tenant().to_owned();
-    let owner = Owner::Key { tenant: tenant(), jti: key.jti().to_owned() };
-    let own = Place { cell: key.cell_name(), charges: key.charges(), owner };
-    let of_tenant = key.tenant_cell_name().map(|cell| {
-        let owner = Owner::Tenant { tenant: tenant() };
-        Place { cell, charges: key.tenant_charges(), owner }
-    });
-    let is_shared =
-        |place: &Place<'_>| place.charges.iter().any(|charge| charge.shared_quota().is_some());
-    [Some(own), of_tenant].into_iter().flatten().filter(is_shared)
+fn places(key: &KnownKey) -> impl Iterator<Item = Place> {
+    let own = Place::new(key.cell_name(), key.charges(), key_owner(key));
+    let of_tenant = key
+        .tenant_cell_name()
+        .map(|cell| Place::new(cell, key.tenant_charges(), tenant_owner(key)));
+    [Some(own), of_tenant].into_iter().flatten().filter(|place| !place.charges.is_empty())
+}
+
+fn key_owner(key: &KnownKey) -> Owner {
+    Owner::Key { tenant: key.tenant().to_owned(), jti: key.jti().to_owned() }
+}
+
+fn tenant_owner(key: &KnownKey) -> Owner {
+    Owner::Tenant { tenant: key.tenant().to_owned() }
+}
+
+/// The charges whose quotas proxies share.
+fn shared(charges: &[Charge]) -> impl Iterator<Item = &Charge> {
+    charges.iter().filter(|charge| charge.shared_quota().is_some())
 }
 
 /// Reads what the ledger says.

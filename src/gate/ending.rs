@@ -86,7 +86,9 @@ impl Gate {
             Exchange::Unseen => self.end_unseen(host),
             Exchange::Held(held) => self.end_unread(host, *held),
             Exchange::Waiting(waiting) => {
-                let reason = DenyReason::LeaseSpent;
+                let is_too_large = host.response_status() == Some(TOO_LARGE);
+                let reason =
+                    if is_too_large { DenyReason::BodyTooLarge } else { DenyReason::LeaseSpent };
                 let decided = self.count_held(host, waiting.asked, reason);
                 self.end(host, &decided, &|| None);
             }

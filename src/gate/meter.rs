@@ -108,6 +108,7 @@ impl Gate {
             self.metrics.count_usage(host, key.tenant(), &usage, cost);
             self.metrics.count_retries(host, store.retries());
             self.report_to_cluster(host, usage.total);
+            self.watch_budgets(host, &key);
         }
         request.set_usage(charge.into_usage(&used));
     }

@@ -259,6 +259,9 @@ impl Gate {
         let now_ns = host.now_ns().unwrap_or(0);
         let is_open = !request.is_settled();
         let decided = withdraw(&store, host, &engine, request, (reason, refund), now_ns);
+        if let Some(key) = decided.key() {
+            self.watch_budgets(host, key);
+        }
         let tenant = decided.key().map(|key| key.tenant());
         let charged = decided.charged().filter(|_| is_open);
         if let Some((tenant, (usage, micro_usd))) = tenant.zip(charged) {

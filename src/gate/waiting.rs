@@ -1,5 +1,6 @@
 //! A request that waits for the first lease of a budget, and the calls and ticks that end its wait.
 
+use crate::engine::KnownKey;
 use crate::exchange::{Exchange, Waiting};
 use crate::host::{Action, Host};
 
@@ -28,7 +29,7 @@ impl Gate {
         if !is_ordered || !is_ticking {
             return self.look_again(host, exchange, waiting, false);
         }
-        self.budgets.add_waiting(context);
+        self.budgets.add_waiting(context, &waiting.asked.key);
         *exchange = Exchange::Waiting(waiting);
         Action::Pause
     }
@@ -55,6 +56,13 @@ impl Gate {
         match exchange {
             Exchange::Waiting(_) => Action::Pause,
             _ => Action::Continue,
+        }
+    }
+
+    /// Watches the budgets of a key that were settled: the ledger must be told.
+    pub(super) fn watch_budgets(&self, host: &impl Host, key: &KnownKey) {
+        if key.has_budgets() {
+            self.budgets.watch(host, &self.ticker, key, false);
         }
     }
 
@@ -88,6 +96,8 @@ impl Gate {
                 *exchange = Exchange::Waiting(Box::new(Waiting { body, until_ns, ..*again }));
                 Action::Pause
             }
+            // Its body has come: nothing would end that.
+            Next::Hold(held) => self.act_unread(host, exchange, held.give_up(), Unread::NotReady),
             next => self.act(host, exchange, next, Opening::default()),
         }
     }
@@ -101,15 +111,25 @@ impl Gate {
         (number, bytes): (u32, usize),
         act: impl Fn(u32) -> Action,
     ) {
-        self.budgets.respond(&self.view(host), &self.metrics, number, bytes);
-        self.wake(host, act);
+        let cells = self.budgets.respond(&self.view(host), &self.metrics, number, bytes);
+        let is_concerned = |key: &KnownKey| {
+            let tenant = key.tenant_cell_name();
+            cells.iter().any(|cell| cell == key.cell_name() || Some(cell) == tenant)
+        };
+        self.wake(host, is_concerned, act);
         _ = host.enter(root);
     }
 
-    /// Looks at the requests that wait for a lease.
-    fn wake(&self, host: &impl Host, act: impl Fn(u32) -> Action) {
-        let waits = |context: &u32| host.enter(*context).is_ok() && act(*context) == Action::Pause;
-        self.budgets.retain_waiting(waits);
+    /// Looks at the requests that wait for a lease and are concerned.
+    fn wake(
+        &self,
+        host: &impl Host,
+        is_concerned: impl Fn(&KnownKey) -> bool,
+        act: impl Fn(u32) -> Action,
+    ) {
+        self.budgets.retain_waiting(|context, key| {
+            !is_concerned(key) || host.enter(context).is_ok() && act(context) == Action::Pause
+        });
     }
 
     /// Does what the budgets need of a tick. Returns how often it is needed, in milliseconds.
@@ -120,9 +140,12 @@ impl Gate {
         act: impl Fn(u32) -> Action,
     ) -> u32 {
         if self.budgets.has_ledger() {
-            self.wake(host, act);
-            _ = host.enter(root);
             let now_ns = host.now_ns().unwrap_or(0);
+            if self.budgets.is_time_to_look(now_ns) {
+                // Another worker may have got what they wait for.
+                self.wake(host, |_| true, act);
+                _ = host.enter(root);
+            }
             self.budgets.tick(&self.view(host), &self.metrics, now_ns);
         }
         self.budgets.tick_millis()

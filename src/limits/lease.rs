@@ -31,6 +31,10 @@ const KEEP_NS: u64 = 60_000_000_000;
 /// How long after the end of its window a lease is remembered at most, in seconds: responses may still be running.
 const REMEMBER_SECS: u64 = 600;
 
+/// How long after the end of its window a lease is remembered of which the ledger must still be told something, in seconds:
+/// not much longer than it listens (`LATE_SECS` there).
+const UNTOLD_SECS: u64 = 86_400;
+
 /// For how long ahead a lease is asked for, in seconds of the present use.
 const AHEAD_SECS: u64 = 2;
 
@@ -77,7 +81,7 @@ pub struct Lease {
 }
 
 /// How a lease stands with the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The last order has no receipt.
     pub is_pending: bool,
@@ -85,6 +89,8 @@ pub struct State {
     pub is_open: bool,
     /// The ledger does not respond.
     pub is_lost: bool,
+    /// Other proxies hold something of the budget, of which the ledger has too little.
+    pub others_hold: bool,
 }
 
 /// What an order asks for.
@@ -144,7 +150,7 @@ pub struct Receipt {
 /// Why a lease has no room for an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lack {
-    /// The first part of the budget has not come yet.
+    /// It holds nothing, and the ledger may have something: the first part has not come yet, or all was given back.
     Unleased,
     /// The lease is spent. The ledger may have more.
     Spent,
@@ -177,7 +183,7 @@ impl Lease {
             used: 0,
             left: 0,
             number: 0,
-            state: State { is_pending: false, is_open: false, is_lost: false },
+            state: State::default(),
             wanted: Wanted::default(),
             sent_ns: 0,
             reported: 0,
@@ -208,7 +214,7 @@ impl Lease {
     /// # Errors
     ///
     /// [`Lack`] if there is no room for the amount. `local`: how much may be spent without the ledger.
-    pub fn reserve(self, amount: u64, local: u64) -> Result<Self, Lack> {
+    pub fn reserve(self, amount: u64, local: u64, now_ns: u64) -> Result<Self, Lack> {
         let used = self.used.checked_add(amount).ok_or(Lack::Exhausted)?;
         let beyond = used.saturating_sub(self.granted);
         if beyond == 0 {
@@ -218,9 +224,15 @@ impl Lease {
             let is_within = beyond.saturating_add(self.overdrawn) <= local;
             return if is_within { Ok(Self { used, ..self }) } else { Err(Lack::Lost) };
         }
-        let is_current = self.has_receipt() && !self.state.is_pending;
+        // What the ledger said a while ago does not hold any more: others may have given back.
+        let is_current = self.has_receipt()
+            && !self.state.is_pending
+            && now_ns.saturating_sub(self.sent_ns) < NANOS_PER_SEC;
         Err(match self.state.is_open {
-            _ if is_current && beyond > self.left => Lack::Exhausted,
+            _ if is_current && beyond > self.left => match self.state.others_hold {
+                true => Lack::Spent,
+                false => Lack::Exhausted,
+            },
             false => Lack::Unleased,
             true => Lack::Spent,
         })
@@ -271,8 +283,9 @@ impl Lease {
         Some(self.as_order(quota.limit))
     }
 
-    /// What a receipt changes. One for an earlier order changes nothing.
-    pub fn receive(&mut self, receipt: &Receipt, now_ns: u64) {
+    /// What a receipt changes. One for an earlier order changes nothing. `others_hold`: the ledger says that the account is
+    /// scarce.
+    pub fn receive(&mut self, receipt: &Receipt, others_hold: bool, now_ns: u64) {
         if !self.state.is_pending || receipt.lease != self.id || receipt.number != self.number {
             return;
         }
@@ -282,9 +295,12 @@ impl Lease {
         self.granted = receipt.granted;
         self.left = receipt.left;
         self.size = self.remaining();
-        self.state =
-            State { is_pending: false, is_open: self.state.is_open || is_more, is_lost: false };
-        self.lacked = 0;
+        let is_open = self.state.is_open || is_more;
+        self.state = State { is_pending: false, is_open, is_lost: false, others_hold };
+        // What was lacked since the order left is still lacking.
+        if self.lacked <= self.wanted.need {
+            self.lacked = 0;
+        }
         self.sent_ns = now_ns;
     }
 
@@ -309,7 +325,10 @@ impl Lease {
     pub(super) fn is_over(&self, per: Period, now_ns: u64) -> bool {
         let bounds = per.start_secs(self.window).zip(per.end_secs(self.window));
         bounds.is_some_and(|(start, end)| {
-            let remember_secs = end.saturating_sub(start).min(REMEMBER_SECS);
+            let remember_secs = match self.is_held() {
+                true => UNTOLD_SECS,
+                false => end.saturating_sub(start).min(REMEMBER_SECS),
+            };
             secs(now_ns) >= end.saturating_add(remember_secs)
         })
     }

@@ -173,7 +173,7 @@ impl World {
 
     /// A request for an amount. Returns whether it is allowed.
     fn spend(&mut self, proxy: usize, amount: u64) -> bool {
-        let reserved = self.leases[proxy].reserve(amount, self.left.local);
+        let reserved = self.leases[proxy].reserve(amount, self.left.local, self.now_ns);
         match reserved {
             Ok(lease) => {
                 self.leases[proxy] = lease;
@@ -208,7 +208,7 @@ impl World {
 
     fn deliver_receipt(&mut self, receipt: Receipt) {
         for lease in self.leases.iter_mut().filter(|lease| lease.id == receipt.lease) {
-            lease.receive(&receipt, self.now_ns);
+            lease.receive(&receipt, false, self.now_ns);
         }
     }
 

@@ -5,7 +5,10 @@ use std::cell::{Cell, RefCell};
 use super::*;
 use crate::audit::{Line, Mask};
 use crate::decision::Decision;
+use crate::host::RecordStore;
 use crate::json::Json;
+use crate::key::token::Unverified;
+use crate::limits::cell::key_name;
 
 const SEC_NS: u64 = 1_000_000_000;
 
@@ -37,8 +40,13 @@ struct Sent {
 
 impl Proxy {
     fn new(quota: &str, budget: u64) -> Self {
+        Self::with("", quota, budget)
+    }
+
+    /// `more`: further members of the configuration.
+    fn with(more: &str, quota: &str, budget: u64) -> Self {
         let config = format!(
-            r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}],
+            r#"{{"keyring": [{{"name": "main", "secret": "${{S}}"}}], {more}
                 "ledger": {{"cluster": "ledger", "key": "${{S}}"}},
                 "tiers": {{"default": {{"quotas": [{quota}]}}}}}}"#
         );
@@ -80,7 +88,11 @@ impl Proxy {
 
     /// A request that is sent, and what it asks the ledger.
     fn send(&self) -> (Sent, Vec<(u32, String)>) {
-        let shown = host(Some(&token()));
+        self.send_with(&token())
+    }
+
+    fn send_with(&self, token: &str) -> (Sent, Vec<(u32, String)>) {
+        let shown = host(Some(token));
         let host = MemoryHost::new(self.root.store().clone());
         host.headers.replace(shown.headers.take());
         self.prepare(&host);
@@ -344,4 +356,130 @@ fn a_ledger_is_needed_where_a_quota_is_shared() {
     );
     let invalid = Config::parse(config.as_bytes()).unwrap_err().to_string();
     assert!(invalid.starts_with("ledger: a quota has"), "{invalid}");
+}
+
+#[test]
+fn what_is_refunded_after_the_lease_went_back_is_told_to_the_ledger() {
+    let quota = r#"{"requests": 1000, "per": "day", "scope": "cluster"}"#;
+    let proxy = Proxy::with(r#""limits": {"cluster": true},"#, quota, 1000);
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    for _ in 0..80 {
+        proxy.pass(SEC_NS);
+        let ordered = proxy.tick(None);
+        proxy.grant(ordered, None);
+    }
+    assert_eq!(proxy.root.tick_millis.get(), 0, "nothing is left to do");
+    proxy.prepare(&first.host);
+    first.host.show(Property::ResponseCodeDetails.path(), "request_rate_limited");
+    proxy.gate.on_response_headers(&first.host, &mut first.exchange);
+    assert!(first.host.tick_millis.get() > 0);
+    proxy.pass(SEC_NS);
+    let ordered = proxy.tick(None);
+    assert!(ordered[0].1.contains(r#""used":0,"#), "{ordered:?}");
+}
+
+/// The ledger listens no longer than a day to a window that has ended.
+#[test]
+fn a_lease_of_long_ago_keeps_no_request_back() {
+    let proxy = Proxy::of_requests(1000, "");
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    proxy.pass(3 * 86_400 * SEC_NS);
+    let (mut again, calls) = proxy.send();
+    assert_eq!(calls[0].1.matches("lease").count(), 1, "{calls:?}");
+    proxy.grant(calls, Some(&mut again));
+    assert_eq!(again.reason(), None);
+}
+
+#[test]
+fn an_order_without_a_receipt_is_lost_and_the_others_are_not() {
+    let quotas = r#"{"requests": 1000, "per": "day", "scope": "cluster"},
+        {"requests": 9000, "per": "month", "scope": "cluster"}"#;
+    let proxy = Proxy::new(quotas, 100_000);
+    let (mut first, calls) = proxy.send();
+    let orders = Json::parse(calls[0].1.as_bytes()).unwrap();
+    let Some(Json::Array(orders)) = orders.get("orders") else { panic!("{calls:?}") };
+    let response = format!(r#"{{"receipts":[{}],"scarce":[]}}"#, proxy.receipt(&orders[0]));
+    proxy.respond((calls[0].0, Some(200)), &response, Some(&mut first));
+    assert_eq!(first.reason(), Some(DenyReason::LedgerLost));
+    proxy.pass(SEC_NS);
+    let again = proxy.tick(None);
+    let month = r#""account":"key/acme/k/requests/month","lease":"000000e8d4a51001","number":1,"#;
+    assert!(again[0].1.contains(month), "{again:?}");
+    proxy.grant(again, None);
+    assert_eq!(proxy.outcome(), None);
+}
+
+#[test]
+fn what_the_ledger_said_long_ago_is_asked_again() {
+    let proxy = Proxy::of_requests(8, "");
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    for _ in 0..7 {
+        assert_eq!(proxy.outcome(), None);
+    }
+    proxy.pass(SEC_NS);
+    let ordered = proxy.tick(None);
+    proxy.grant(ordered, None);
+    assert_eq!(proxy.outcome(), Some(DenyReason::Quota));
+    // Another proxy gives something back.
+    proxy.pass(3600 * SEC_NS);
+    proxy.left.set(3);
+    assert_eq!(
+        proxy.send().0.reason(),
+        Some(DenyReason::LeaseSpent),
+        "that is not known to be all"
+    );
+    let ordered = proxy.tick(None);
+    proxy.grant(ordered, None);
+    assert_eq!(proxy.outcome(), None);
+}
+
+/// While others hold something, nobody is told to wait until the window ends.
+#[test]
+fn what_others_hold_may_come_soon() {
+    let proxy = Proxy::of_requests(8, "");
+    let (mut first, calls) = proxy.send();
+    let order = Json::parse(calls[0].1.as_bytes()).unwrap();
+    let Some(Json::Array(orders)) = order.get("orders") else { panic!("{calls:?}") };
+    proxy.left.set(0);
+    let receipt = proxy.receipt(&orders[0]);
+    let scarce = r#""key/acme/k/requests/day""#;
+    let response = format!(r#"{{"receipts":[{receipt}],"scarce":[{scarce}]}}"#);
+    proxy.respond((calls[0].0, Some(200)), &response, Some(&mut first));
+    assert_eq!(first.reason(), Some(DenyReason::LeaseSpent));
+}
+
+/// Each minute has a lease of its own. The counts of the cell must survive whatever the ledger does not take.
+#[test]
+fn leases_that_are_never_told_do_not_fill_the_cell() {
+    let quota = r#"{"requests": 5, "per": "minute", "scope": "cluster"}"#;
+    let proxy = Proxy::new(quota, 5);
+    proxy.is_reachable.set(false);
+    for minute in 1..=300 {
+        let (sent, _) = proxy.send();
+        assert_eq!(sent.reason(), Some(DenyReason::LedgerLost));
+        let store = RecordStore::new(&proxy.root, Rules::Envoy);
+        let cell = store.read::<crate::limits::cell::Cell>(&key_name("acme", "k")).unwrap();
+        assert_eq!(cell.seen(), minute);
+        proxy.pass(60 * SEC_NS);
+    }
+}
+
+/// Who narrows a key makes new keys of the same cell.
+#[test]
+fn a_cell_is_watched_once_whatever_keys_it_has() {
+    let proxy = Proxy::of_requests(1000, "");
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    let parent = token();
+    for number in 0..10 {
+        let child = Unverified::parse(parent.as_bytes()).unwrap();
+        let caveat = format!(r#"{{"paths":["/v1","/{number}"]}}"#);
+        let child = child.attenuate(caveat.as_bytes()).unwrap();
+        assert_eq!(proxy.send_with(&child).0.reason(), None);
+    }
+    proxy.pass(SEC_NS);
+    assert_eq!(proxy.gate.budgets.watched_len(), 1);
 }

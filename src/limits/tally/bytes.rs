@@ -139,8 +139,8 @@ impl Lease {
         }
         record.put(self.window.to_le_bytes());
         record.put(self.number.to_le_bytes());
-        let State { is_pending, is_open, is_lost } = self.state;
-        record.put([is_pending, is_open, is_lost].map(u8::from));
+        let State { is_pending, is_open, is_lost, others_hold } = self.state;
+        record.put([is_pending, is_open, is_lost, others_hold].map(u8::from));
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -159,14 +159,14 @@ impl Lease {
         }
         lease.window = take(bytes).map(u32::from_le_bytes)?;
         lease.number = take(bytes).map(u32::from_le_bytes)?;
-        let flags: [u8; 3] = take(bytes)?;
-        let [is_pending, is_open, is_lost] = flags.map(|flag| flag != 0);
-        lease.state = State { is_pending, is_open, is_lost };
+        let flags: [u8; 4] = take(bytes)?;
+        let [is_pending, is_open, is_lost, others_hold] = flags.map(|flag| flag != 0);
+        lease.state = State { is_pending, is_open, is_lost, others_hold };
         Some(lease)
     }
 }
 
-/// No list has more than 255 items: limits of children are bounded, and all others by the number of
+/// No list has more than 255 items: limits of children and leases are bounded, and all others by the number of
 /// kinds.
 fn write_list<T>(record: &mut Writer<'_>, items: &[T], write: impl Fn(&T, &mut Writer<'_>)) {
     record.put([length(items)]);

@@ -11,6 +11,9 @@ use super::{Exceeded, Exhausted, Leased, Tally, Used};
 /// When a request may be tried again that found its lease spent, in nanoseconds.
 const RETRY_NS: u64 = 1_000_000_000;
 
+/// The most leases of a cell: more than there are quotas of tier or tenant, with the next window of each.
+const MAX_LEASES: usize = 64;
+
 /// How long before the end of a window a lease in use asks for the next window, in seconds.
 const EARLY_SECS: u64 = 2;
 
@@ -96,6 +99,7 @@ impl Tally {
     pub fn orders(&mut self, charges: &[Charge], occasion: &Occasion<'_>) -> Vec<PlacedOrder> {
         let &Occasion { now_ns, waiting, is_scarce, seed } = occasion;
         let now_ns = now_ns.max(self.clock_ns);
+        self.leases.retain(|leased| !leased.lease.is_over(leased.per, now_ns));
         if let Some(amounts) = waiting {
             self.begin_leases(charges, amounts, seed, now_ns);
             self.lack(charges, amounts, now_ns);
@@ -114,9 +118,10 @@ impl Tally {
     }
 
     /// Takes a receipt of the ledger to its lease.
-    pub fn receive(&mut self, receipt: &Receipt, now_ns: u64) {
+    /// `others_hold`: as [`Lease::receive`] has it.
+    pub fn receive(&mut self, receipt: &Receipt, others_hold: bool, now_ns: u64) {
         if let Some(lease) = self.lease_of(receipt.lease) {
-            lease.receive(receipt, now_ns);
+            lease.receive(receipt, others_hold, now_ns);
         }
     }
 
@@ -150,7 +155,7 @@ impl Tally {
             return Err(Lack::Exhausted);
         }
         let lease = self.lease(charge.scope, quota, now_ns).ok_or(Lack::Unleased)?;
-        lease.reserve(amount, quota.local()).map(|_| Used::Lease { id: lease.id, amount })
+        lease.reserve(amount, quota.local(), now_ns).map(|_| Used::Lease { id: lease.id, amount })
     }
 
     /// The refusal of a request for which a lease has no room.
@@ -241,6 +246,10 @@ impl Tally {
     }
 
     fn begin(&mut self, scope: Scope, &Quota { unit, per, .. }: &Quota, window: u32, seed: u64) {
+        // The oldest are those of windows that have ended, of which the ledger was not told for long.
+        while self.leases.len() >= MAX_LEASES {
+            self.leases.remove(0);
+        }
         let place = u64::try_from(self.leases.len()).unwrap_or(0);
         // 0 stands for no lease.
         let id = seed.wrapping_add(place).max(1);

@@ -181,6 +181,18 @@ fn send<T>(to: &SyncSender<T>, what: T) -> Result<(), LedgerError> {
     })
 }
 
+/// The receipts of a request. An order that failed has none, unless all failed.
+fn receipts(results: Vec<Result<Taken, LedgerError>>) -> Result<Vec<Receipt>, LedgerError> {
+    let (mut receipts, mut failed) = (Vec::new(), None);
+    for result in results {
+        match result {
+            Ok(taken) => receipts.push(taken.receipt),
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.filter(|_| receipts.is_empty()).map_or(Ok(receipts), Err)
+}
+
 /// Who takes orders.
 struct Clerk<S> {
     store: S,
@@ -225,9 +237,9 @@ impl<S: Store> Clerk<S> {
         for Request { orders, reply } in requests {
             // All of them, also after an error: the next request has its own.
             let results: Vec<_> = taken.by_ref().take(orders.len()).collect();
-            let receipts: Result<Vec<_>, _> =
-                results.into_iter().map(|result| result.map(|taken| taken.receipt)).collect();
-            let receipted = receipts.map(|receipts| Receipted { receipts, scarce: scarce.clone() });
+            let receipted = receipts(results);
+            let receipted =
+                receipted.map(|receipts| Receipted { receipts, scarce: scarce.clone() });
             if let Err(error) = &receipted {
                 self.counts.error(error);
             }

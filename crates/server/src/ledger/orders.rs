@@ -29,7 +29,8 @@ pub struct Posted {
 ///
 /// # Errors
 ///
-/// [`Invalid`] names the first member that cannot be meant. Then no order is taken.
+/// [`Invalid`] names the first member that cannot be meant. Then no order is taken. An order for a window that is too far
+/// from the present is left out, so that it does not keep the others back, unless all of them are.
 pub(crate) fn parse(body: &[u8], now_secs: u64) -> Result<Box<[Posted]>, Invalid> {
     let json = Json::parse(body)?;
     let root = json.root(Integers::Digits);
@@ -38,10 +39,21 @@ pub(crate) fn parse(body: &[u8], now_secs: u64) -> Result<Box<[Posted]>, Invalid
     if orders.items()?.len() > MAX_ORDERS {
         return Err(orders.expected("at most 256 orders"));
     }
-    orders.list(|node| posted(node, now_secs))
+    let (mut taken, mut refused) = (Vec::new(), None);
+    for node in orders.items()? {
+        let (posted, in_time) = posted(&node, now_secs)?;
+        match in_time {
+            Ok(()) => taken.push(posted),
+            Err(invalid) => refused = refused.or(Some(invalid)),
+        }
+    }
+    refused.filter(|_| taken.is_empty()).map_or(Ok(taken.into()), Err)
 }
 
-fn posted(node: &Node<'_>, now_secs: u64) -> Result<Posted, Invalid> {
+/// An order, and whether its window is near the present.
+type Timed = (Posted, Result<(), Invalid>);
+
+fn posted(node: &Node<'_>, now_secs: u64) -> Result<Timed, Invalid> {
     let known =
         ["account", "lease", "number", "window", "limit", "granted", "used", "need", "want"];
     let members = node.members(&known)?;
@@ -70,8 +82,9 @@ fn posted(node: &Node<'_>, now_secs: u64) -> Result<Posted, Invalid> {
     if order.number == 0 {
         return Err(members.require("number")?.expected("a number from 1"));
     }
-    check_window(&members.require("window")?, account.per, order.window, now_secs)?;
-    Ok(Posted { account, order })
+    let window = members.require("window")?;
+    let in_time = check_window(&window, account.per, order.window, now_secs);
+    Ok((Posted { account, order }, in_time))
 }
 
 fn lease(node: &Node<'_>) -> Result<u64, Invalid> {

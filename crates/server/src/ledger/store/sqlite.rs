@@ -22,7 +22,10 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 const APPLICATION_ID: i32 = 0x766b_796c;
 
 /// The most accounts that are deleted in one transaction.
-const MAX_PRUNED: i64 = 1000;
+const MAX_PRUNED: u32 = 1000;
+
+/// The most such transactions at a time.
+const MAX_PARTS: usize = 100;
 
 /// A ledger in a file.
 pub(in crate::ledger) struct Sqlite {
@@ -141,7 +144,12 @@ impl Store for Sqlite {
             "DELETE FROM accounts WHERE (name, window) IN
                 (SELECT name, window FROM accounts WHERE kept_until_secs < ?1 LIMIT ?2)",
         )?;
-        delete.execute(params![now, MAX_PRUNED])?;
+        // In parts, so that no order waits for long.
+        for _ in 0..MAX_PARTS {
+            if delete.execute(params![now, MAX_PRUNED])? == 0 {
+                break;
+            }
+        }
         Ok(())
     }
 }
