@@ -47,7 +47,7 @@ const MILLIS_PER_SEC: u64 = 1000;
 pub(super) struct Budgets {
     service: Option<LedgerService>,
     /// The cells whose budgets this worker has charged, in the order of their names. A map would be ten kilobytes of code.
-    watched: RefCell<Vec<Box<Watched>>>,
+    watched: RefCell<Vec<Watched>>,
     /// The contexts of the requests that wait, and their keys.
     waiting: RefCell<Vec<(u32, Rc<KnownKey>)>>,
     /// When all requests that wait were looked at, Unix nanoseconds.
@@ -339,7 +339,7 @@ impl Budgets {
         let (mut orders, mut holds_any) = (Vec::new(), false);
         let store = RecordStore::new(host, host.rules());
         watched.retain_mut(|watched| {
-            let Watched { place, is_touched, is_low } = &mut **watched;
+            let Watched { place, is_touched, is_low } = watched;
             if !std::mem::take(is_low) && !is_round {
                 return true;
             }
@@ -409,7 +409,7 @@ impl Place {
 
 /// Watches a cell, if it has shared quotas.
 fn watch_cell(
-    watched: &mut Vec<Box<Watched>>,
+    watched: &mut Vec<Watched>,
     cell: &Name,
     charges: &[Charge],
     is_low: bool,
@@ -431,7 +431,7 @@ fn watch_cell(
         Ok(None) => {}
         Err(place) => {
             let known = Place::new(cell, charges, owner());
-            watched.insert(place, Box::new(Watched { place: known, is_touched: true, is_low }));
+            watched.insert(place, Watched { place: known, is_touched: true, is_low });
         }
     }
 }
