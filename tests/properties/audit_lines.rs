@@ -101,13 +101,14 @@ proptest! {
     ) {
         let mask = Mask::default();
         let half = record.write(&mask);
+        let members = 33 + usize::from(record.is_local);
         let line = Line { record: Some(record), outcome };
         let whole = line.write(&mask);
         prop_assert_eq!(&whole, &Line::splice(&half, &line.outcome, &Mask::default()));
         for text in [&whole, &printed(&half)] {
             prop_assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", text);
             let json: Value = serde_json::from_str(text).unwrap();
-            prop_assert_eq!(json.as_object().unwrap().len(), 33);
+            prop_assert_eq!(json.as_object().unwrap().len(), members);
             prop_assert_eq!(&json["decision"], "deny");
             prop_assert_eq!(&json["vkey"], "2");
         }
