@@ -22,8 +22,11 @@ use crate::time::nanos;
 use super::metrics::Metrics;
 use super::ticker::Ticker;
 
-/// How often a worker ticks while a request waits or a lease is low, in milliseconds.
-pub(super) const FAST_MILLIS: u32 = 10;
+/// How often a worker ticks while a lease is low, in milliseconds.
+const FAST_MILLIS: u32 = 10;
+
+/// How often it ticks while a request waits, in milliseconds.
+pub(super) const WAIT_MILLIS: u32 = 50;
 
 /// How often it ticks while it has leases, in milliseconds.
 const SLOW_MILLIS: u32 = 100;
@@ -31,8 +34,8 @@ const SLOW_MILLIS: u32 = 100;
 /// How often all leases are looked at, and the ledger is asked what is scarce, in nanoseconds.
 const ROUND_NS: u64 = 400_000_000;
 
-/// How often all requests that wait are looked at, in nanoseconds.
-const LOOK_NS: u64 = 50_000_000;
+/// The shortest time between two looks at all requests that wait, in nanoseconds: a tick may come early.
+const LOOK_NS: u64 = 40_000_000;
 
 /// The most receipts and names that a response of the ledger may have, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
@@ -249,7 +252,8 @@ impl Budgets {
         number: u32,
         bytes: usize,
     ) -> Vec<Name> {
-        let orders = self.take_call(number).unwrap_or_default();
+        // A call that failed at once may have a response too (Envoy: a cluster without a healthy host).
+        let Some(orders) = self.take_call(number) else { return Vec::new() };
         match read_receipts(host, bytes) {
             Ok(receipts) => self.receive(host, metrics, &orders, receipts),
             Err(cause) => self.fail(host, metrics, &orders, &cause),
@@ -276,9 +280,7 @@ impl Budgets {
             // What cannot be written comes again with its order. An order without a receipt was not taken.
             _ = store.update(cell, |cell: &mut Cell| match receipt {
                 Some(receipt) => cell.tally_mut().receive(receipt, others_hold, now_ns),
-                None => {
-                    cell.tally_mut().lose(order);
-                }
+                None => cell.tally_mut().lose(order),
             });
         }
         metrics.count_retries(host, store.retries());
@@ -378,10 +380,11 @@ impl Budgets {
         let has = |list: Option<usize>| list.is_some_and(|len| len > 0);
         let waits = has(self.waiting.try_borrow().ok().map(|waiting| waiting.len()));
         let watches = has(self.watched.try_borrow().ok().map(|watched| watched.len()));
-        match (waits || self.has_low.get(), watches) {
-            (true, _) => FAST_MILLIS,
-            (false, true) => SLOW_MILLIS,
-            (false, false) => 0,
+        match (self.has_low.get(), waits, watches) {
+            (true, ..) => FAST_MILLIS,
+            (false, true, _) => WAIT_MILLIS,
+            (false, false, true) => SLOW_MILLIS,
+            (false, false, false) => 0,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::engine::KnownKey;
 use crate::exchange::{Exchange, Waiting};
 use crate::host::{Action, Host};
 
-use super::budgets::FAST_MILLIS;
+use super::budgets::WAIT_MILLIS;
 use super::holding::Unread;
 use super::look::Look;
 use super::request::Next;
@@ -24,7 +24,7 @@ impl Gate {
         let view = &self.view(host);
         let now_ns = host.now_ns().unwrap_or(0);
         let is_ordered = self.budgets.order_for(view, &self.metrics, &waiting, now_ns);
-        let is_ticking = self.ticker.hasten(host, FAST_MILLIS).is_ok();
+        let is_ticking = self.ticker.hasten(host, WAIT_MILLIS).is_ok();
         self.budgets.watch(view, &self.ticker, &waiting.asked.key, false);
         if !is_ordered || !is_ticking {
             return self.look_again(host, exchange, waiting, false);

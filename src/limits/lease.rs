@@ -11,7 +11,7 @@
 //! nothing. What a proxy may spend is at most what the ledger has charged for it at that time.
 
 use crate::limits::quota::{Period, Quota};
-use crate::time::secs;
+use crate::time::{NANOS_PER_SEC, secs};
 
 /// How long an order waits for its receipt before it is sent again, in nanoseconds.
 pub const RESEND_NS: u64 = 1_000_000_000;
@@ -46,8 +46,6 @@ const FIRST_SHARE: u64 = 64;
 
 /// A quota divided by this is kept without use while the ledger has plenty.
 const KEPT_SHARE: u64 = 256;
-
-const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// What one proxy holds of a budget in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,10 +303,8 @@ impl Lease {
     }
 
     /// Records that the ledger did not respond to an order.
-    /// Returns whether that is new.
-    pub fn lose(&mut self, number: u32) -> bool {
-        let is_current = self.state.is_pending && self.number == number;
-        is_current && !std::mem::replace(&mut self.state.is_lost, true)
+    pub fn lose(&mut self, number: u32) {
+        self.state.is_lost |= self.state.is_pending && self.number == number;
     }
 
     /// Whether it was used lately, or would have been.
@@ -333,8 +329,7 @@ impl Lease {
         })
     }
 
-    /// Whether the ledger should know what is spent: the lease is quiet, or the ledger has not
-    /// been told for long.
+    /// Whether the ledger should know what is spent: the lease is quiet, or the ledger has not been told for long.
     fn must_report(&self, is_over: bool, now_ns: u64) -> bool {
         let is_quiet = now_ns.saturating_sub(self.pace.busy_ns) >= QUIET_NS;
         let is_due = is_over || is_quiet || now_ns.saturating_sub(self.sent_ns) >= REPORT_NS;

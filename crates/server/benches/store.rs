@@ -154,6 +154,7 @@ fn line(number: u64, random: &mut u64, chain: &mut Chain) -> String {
         tls_verdict: Some("ok".into()),
         tls_policy: Some("0123456789abcdef".repeat(4).into()),
         anomaly: (pick(1000) == 0).then_some("new_source".into()),
+        is_local: false,
         plan: Some("p1".into()),
         link: None,
     };

@@ -23,7 +23,7 @@ struct Proxy {
     now_ns: Cell<u64>,
     /// What the ledger has.
     left: Cell<u64>,
-    /// The calls so far, whoever made them.
+    /// The number of calls that all hosts have made so far.
     calls: Cell<usize>,
     is_reachable: Cell<bool>,
     /// An item for each request whose record says that it was charged without the ledger.
@@ -144,9 +144,9 @@ impl Proxy {
         )
     }
 
-    fn tick(&self, mut sent: Option<&mut Sent>) -> Vec<(u32, String)> {
+    fn tick(&self, sent: Option<&mut Sent>) -> Vec<(u32, String)> {
         self.prepare(&self.root);
-        let looked = RefCell::new(sent.as_deref_mut());
+        let looked = RefCell::new(sent);
         self.gate.tick(&self.root, ROOT, |_| {
             let mut sent = looked.borrow_mut();
             let Some(sent) = sent.as_mut() else { return Action::Continue };
@@ -482,4 +482,32 @@ fn a_cell_is_watched_once_whatever_keys_it_has() {
     }
     proxy.pass(SEC_NS);
     assert_eq!(proxy.gate.budgets.watched_len(), 1);
+}
+
+/// A window that begins finds its lease there, so no request of a key in use waits for it.
+#[test]
+fn the_next_window_is_leased_before_it_begins() {
+    let quota = r#"{"requests": 600, "per": "minute", "scope": "cluster"}"#;
+    let proxy = Proxy::new(quota, 100_000);
+    proxy.now_ns.set(1_200 * SEC_NS + 55 * SEC_NS);
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    for _ in 0..20 {
+        proxy.pass(SEC_NS / 2);
+        assert_eq!(proxy.outcome(), None, "at {} ns", proxy.now_ns.get());
+        let ordered = proxy.tick(None);
+        proxy.grant(ordered, None);
+    }
+    assert!(proxy.now_ns.get() > 1_260 * SEC_NS, "the window has turned");
+}
+
+/// Envoy calls back about a call that it refused to send.
+#[test]
+fn a_response_to_no_call_changes_nothing() {
+    let proxy = Proxy::of_requests(1000, "");
+    let (mut first, calls) = proxy.send();
+    proxy.grant(calls, Some(&mut first));
+    proxy.respond((99, None), "", None);
+    assert!(proxy.root.log.take().is_empty());
+    assert_eq!(proxy.outcome(), None);
 }

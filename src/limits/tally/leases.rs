@@ -45,17 +45,16 @@ impl Tally {
     /// Whether a request may wait for the first part of a budget, and has room in all other limits.
     pub fn may_wait(&self, charges: &[Charge], amounts: &Amounts, now_ns: u64) -> bool {
         let now_ns = now_ns.max(self.clock_ns);
-        let mut waits = false;
-        charges.iter().all(|charge| match charge.shared_quota() {
-            None => self.charge(charge, amounts, now_ns).is_ok(),
-            Some(quota) => match self.charge_lease(charge, quota, amounts, now_ns) {
-                Ok(_) => true,
-                Err(lack) => {
-                    waits |= lack == Lack::Unleased;
-                    lack == Lack::Unleased
-                }
-            },
-        }) && waits
+        let is_unleased = |(charge, quota): (&Charge, &Quota)| {
+            self.charge_lease(charge, quota, amounts, now_ns) == Err(Lack::Unleased)
+        };
+        let has_room = |charge: &Charge| self.charge(charge, amounts, now_ns).is_ok();
+        let waits = |charge: &Charge| {
+            has_room(charge)
+                || charge.shared_quota().is_some_and(|quota| is_unleased((charge, quota)))
+        };
+        // Nearly every request finds a lease, and needs no more than this.
+        shared(charges).any(is_unleased) && charges.iter().all(waits)
     }
 
     /// Records what a refused request lacked of each lease, so that the next orders ask for it.
@@ -117,17 +116,18 @@ impl Tally {
         orders
     }
 
-    /// Takes a receipt of the ledger to its lease.
-    /// `others_hold`: as [`Lease::receive`] has it.
+    /// Takes a receipt of the ledger to its lease. `others_hold`: as in [`Lease::receive`].
     pub fn receive(&mut self, receipt: &Receipt, others_hold: bool, now_ns: u64) {
         if let Some(lease) = self.lease_of(receipt.lease) {
             lease.receive(receipt, others_hold, now_ns);
         }
     }
 
-    /// Records that the ledger did not respond to an order. Returns whether that is new.
-    pub fn lose(&mut self, order: &Order) -> bool {
-        self.lease_of(order.lease).is_some_and(|lease| lease.lose(order.number))
+    /// Records that the ledger did not respond to an order.
+    pub fn lose(&mut self, order: &Order) {
+        if let Some(lease) = self.lease_of(order.lease) {
+            lease.lose(order.number);
+        }
     }
 
     /// Records that the ledger did not respond to the orders of these charges.
